@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that a user can mend: one line that names the thing and the remedy, no traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class CnnjaxError(Exception):
+    """Base of the errors that `run.py` prints as one line. `exit_code` is the process's."""
+
+    exit_code = 1
+
+
+class UsageError(CnnjaxError, ValueError):
+    """A name, value or flag is wrong; nothing was run."""
+
+    exit_code = 2
+
+
+class RunError(CnnjaxError, RuntimeError):
+    """The command was understood but could not be carried out."""
+
+
+def nearest_first(name: str, known: Iterable[str]) -> list[str]:
+    """`known` sorted by likeness to `name`, then by name."""
+
+    def unlikeness(candidate: str) -> tuple[float, str]:
+        return -difflib.SequenceMatcher(None, name.lower(), candidate.lower()).ratio(), candidate
+
+    return sorted(known, key=unlikeness)
+
+
+def unknown(kind: str, name: str, known: Iterable[str], limit: int = 12) -> str:
+    """The sentence for a name that is not known: the nearest known ones come first."""
+    names = nearest_first(name, known)
+    if not names:
+        return f"unknown {kind} {name!r}; there is none to choose from"
+    more = f", ... ({len(names)} in all)" if len(names) > limit else ""
+    return f"unknown {kind} {name!r}; did you mean {names[0]!r}? Known: {', '.join(names[:limit])}{more}"

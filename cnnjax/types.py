@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nouns of the project. Nothing here computes.
+
+Shapes are written with B batch, H W spatial, C channels, K classes, N examples of a split.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
+
+import jax
+import numpy as np
+
+Array = jax.Array
+PyTree = Any
+Params = PyTree
+ModelState = PyTree
+Outputs = dict[str, Array]
+"""What a network returns: `logits` [B,K] (or `recon`, `latent`), and any named intermediates."""
+
+
+class ApplyFn(Protocol):
+    """The forward pass of a network, a pure function."""
+
+    def __call__(
+        self, params: Params, model_state: ModelState, image: Array, *, train: bool, key: Array | None = None
+    ) -> tuple[Outputs, ModelState]:
+        """Maps a float image [B,H,W,C] to its outputs and the next model_state.
+
+        `key` feeds dropout and is needed only with `train=True`; `train=False` is deterministic.
+        """
+        ...
+
+
+class Model(NamedTuple):
+    """A network as two pure functions; any library, or none, can provide them.
+
+    Attributes:
+      init: `init(key, image) -> (params, model_state)`; `image` [B,H,W,C] gives shape and dtype only.
+      apply: `apply(params, model_state, image, *, train, key=None) -> (outputs, model_state)`.
+        `model_state` is `{}` for a network without running statistics.
+    """
+
+    init: Callable[[Array, Array], tuple[Params, ModelState]]
+    apply: ApplyFn
+
+
+class Batch(TypedDict):
+    """Rows of a data set; every batch of a stream has the same B."""
+
+    image: Array  # [B,H,W,C] uint8 as stored; float32 once prepared for the network
+    label: Array  # [B] int32, or [B,K] float32 when classes are mixed
+    mask: Array  # [B] float32, 1 for an example, 0 for padding
+    example: NotRequired[Array]  # [B] int32, the row of the split: with epoch, the source of randomness
+    epoch: NotRequired[Array]  # [B] int32
+    partner: NotRequired["Batch"]  # the rows to mix with (mixup, cutmix)
+
+
+class TrainState(NamedTuple):
+    """All that training changes: arrays only, so it can be saved, donated and compared bit for bit."""
+
+    step: Array  # [] int32, optimizer steps taken
+    params: Params
+    model_state: ModelState
+    opt_state: PyTree
+    ema_params: Params  # {} unless an average is kept
+
+
+Task = Callable[[Outputs, Batch], dict[str, Array]]
+"""`task(outputs, batch)` gives per-example values [B]: `loss`, which is minimised, and metrics to report."""
+
+PrepareFn = Callable[[Array, Batch], Batch]
+"""`prepare(key, batch)`: stored pixels to network input; augmentation lives here."""
+
+
+class Split(NamedTuple):
+    """One split of a data set, decoded, in host memory."""
+
+    image: np.ndarray  # [N,H,W,C] uint8
+    label: np.ndarray  # [N] int32 in [0, K)
+
+
+class Dataset(NamedTuple):
+    """A data set: some of the splits `train`, `validation`, `test`, all of one image shape."""
+
+    name: str
+    label_names: tuple[str, ...]  # K names
+    splits: Mapping[str, Split]
+
+
+class Stream(NamedTuple):
+    """Batches as the trainer and the evaluator consume them, resident or streamed.
+
+    Step `s` is `batch(arrays, item)`, where `items(s, 1)` holds `item` behind a leading axis of 1.
+
+    Attributes:
+      num_examples: N.
+      batch_size: B.
+      arrays: device arrays that stay for the whole run (the set itself when it is resident).
+      items: `items(first_step, count)` -> host arrays with leading axis `count`.
+      batch: `batch(arrays, item) -> Batch`, pure and traced into the step.
+    """
+
+    num_examples: int
+    batch_size: int
+    arrays: PyTree
+    items: Callable[[int, int], PyTree]
+    batch: Callable[[PyTree, PyTree], Batch]

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every key of an experiment, once: its default, its meaning and its unit.
+
+An experiment file starts from `get_config()` here and overrides only what its paper changes:
+
+    from experiments import default
+
+    def get_config(variant: str = ""):
+        config = default.get_config()
+        config.model.name = "lenet5"
+        return config.lock()
+
+Keys of one duration come in two units, `*_epochs` and `*_steps`; exactly one of the two is set, the other
+is None. One given on the command line takes the place of the other.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The defaults, locked: a key that is not here is a typo."""
+    if variant:
+        raise ValueError(f"the default config has no variant {variant!r}")
+    config = ConfigDict()
+    config.seed = 0  # of initialisation, data order, augmentation and dropout
+
+    # The network: `name` is a short name of cnnjax.models.MODELS, "package.module:function" or
+    # "path/to/file.py:function"; every other key here is passed to that function. `num_classes` is filled in
+    # from the data when the function takes it.
+    config.model = ConfigDict({"name": "mlp"}, allow_dotted_keys=False)
+
+    config.data = data = ConfigDict()
+    data.source = "digits"  # digits | tfds:NAME | folder:PATH | synthetic
+    data.dir = placeholder(str)  # where prepared sets and raw files lie; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets
+    data.train_split = "train"  # names (or slices, "train[:10%]") of the source's splits
+    data.test_split = "test"
+    data.labels = ()  # keep only these label names, in this order; (): all
+    data.validation_fraction = 0.1  # of train, carved by split_seed when the source has no validation split
+    data.test_fraction = 0.2  # of all, carved likewise when the source has no test split
+    data.split_seed = 0
+    data.batch_size = 128  # images a step, over all devices
+    data.eval_batch_size = 500
+    data.color = "keep"  # keep | gray | rgb
+    data.exif_orientation = True  # turn pictures upright as their EXIF tag says
+    data.image_size = ()  # (height, width) in pixels; (): as stored, which must then be one size for all
+    data.resize = "crop"  # crop: short side to size, centre crop | pad: centred on black | stretch | fit: long side to size, then pad
+    data.interpolation = "bilinear"  # nearest | bilinear | bicubic | lanczos
+    data.mean = (0.0,)  # subtracted after division by 255: one number, or one a channel, in 0..1
+    data.std = (1.0,)  # divided by after that
+    data.on_bad_image = "error"  # error: list unreadable files and stop | skip: count, log and go on
+    data.max_resident_gib = 8.0  # decoded sets up to this size live on the device whole
+    data.synthetic = ConfigDict()
+    data.synthetic.num_examples = 512  # of train; a quarter of it each for validation and test
+    data.synthetic.num_classes = 10
+    data.synthetic.image_shape = (32, 32, 3)  # height, width, channels
+
+    # Random changes of the training images, on the device, in this order; 0 (or a range of one point) is off.
+    config.augment = augment = ConfigDict()
+    augment.mirror = 0.0  # probability of a left-right flip
+    augment.crop_area = (1.0, 1.0)  # random resized crop: range of the area kept, as a fraction
+    augment.crop_aspect = (0.75, 1.3333)  # and of its width / height
+    augment.shift = 0  # most pixels moved along each axis (pad by this, then crop at random)
+    augment.rotate = 0.0  # most degrees either way
+    augment.shear = 0.0  # most degrees either way
+    augment.scale = (1.0, 1.0)  # range of magnification
+    augment.fill = "black"  # what enters at the border: black | mean (data.mean) | edge
+    augment.brightness = 0.0  # x + b, b within +- this, in units of the full range
+    augment.contrast = 0.0  # a * x about the image's mean, a within 1 +- this
+    augment.channel_gain = 0.0  # a * x for each channel by itself, a within 1 +- this
+    augment.saturation = 0.0  # blend with the image's gray, factor within 1 +- this
+    augment.pca_noise = 0.0  # std of AlexNet's noise along the colour axes of ImageNet; the paper: 0.1
+    augment.cutout = 0  # side in pixels of one square blanked out
+    augment.erase = 0.0  # probability of a random rectangle filled with noise (random erasing)
+    augment.mixup = 0.0  # alpha of Beta(alpha, alpha)
+    augment.cutmix = 0.0  # alpha of Beta(alpha, alpha); with mixup on too, each image takes either
+
+    config.task = task = ConfigDict()
+    task.name = "classification"
+    task.label_smoothing = 0.0  # probability taken from the true class and spread over all K
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.name = "sgd"  # sgd | adam | adamw | rmsprop | lars | lion
+    optimizer.learning_rate = 0.1  # the peak of the schedule
+    optimizer.momentum = 0.9  # sgd, rmsprop, lars
+    optimizer.nesterov = False  # sgd, lars
+    optimizer.beta1 = 0.9  # adam, adamw, lion
+    optimizer.beta2 = 0.999  # adam, adamw, lion; decay of the mean square in rmsprop
+    optimizer.epsilon = 1e-8  # adam, adamw, rmsprop
+    optimizer.weight_decay = 0.0  # adamw, lion: decoupled; others: L2 term weight_decay / 2 * |w|^2 of the loss
+    optimizer.l1 = 0.0  # L1 term l1 * |w| of the loss
+    optimizer.decay = "kernels"  # what both act on: kernels (arrays of two and more axes) | all
+    optimizer.clip_norm = 0.0  # most global norm of the gradient; 0: no clipping
+
+    config.schedule = schedule = ConfigDict()
+    schedule.name = "constant"  # constant | step | cosine | one_cycle | polynomial
+    schedule.warmup_epochs = 0.0  # linear from 0 to the peak
+    schedule.warmup_steps = placeholder(int)
+    schedule.boundaries_epochs = ()  # step: where the rate is multiplied by `factor`
+    schedule.boundaries_steps = placeholder(tuple)
+    schedule.factor = 0.1
+    schedule.final_fraction = 0.0  # cosine, polynomial, one_cycle: last rate / peak
+    schedule.power = 1.0  # polynomial
+
+    config.train = train = ConfigDict()
+    train.num_epochs = 10.0
+    train.num_steps = placeholder(int)
+    train.eval_every_epochs = 1.0
+    train.eval_every_steps = placeholder(int)
+    train.checkpoint_every_epochs = 1.0
+    train.checkpoint_every_steps = placeholder(int)
+    train.keep_checkpoints = 2  # latest ones; the best on the validation split is kept besides
+    train.log_every_steps = 50
+    train.steps_per_dispatch = 0  # steps in one call of the compiled loop; 0: chosen for the network and backend
+    train.accumulate = 1  # parts that a batch is split into, gradients averaged: less memory, the same step
+    train.dtype = "float32"  # of the computation: float32 | bfloat16; parameters stay float32
+    train.ema_decay = 0.0  # of the running average of parameters that is evaluated; 0: none
+    return config.lock()
