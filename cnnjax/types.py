@@ -105,3 +105,27 @@ class Stream(NamedTuple):
     arrays: PyTree
     items: Callable[[int, int], PyTree]
     batch: Callable[[PyTree, PyTree], Batch]
+
+
+class Records(NamedTuple):
+    """One split of a source before decoding: random access, cheap to make, read from several threads.
+
+    Attributes:
+      num_records: how many there are.
+      read: `read(i)` -> (picture, label), the picture a PIL image or a uint8 array [H,W] or [H,W,C].
+        Raises OSError or ValueError when record `i` cannot be read.
+      name: `name(i)` -> what to call record `i` before the user: its file, or "train[17]".
+    """
+
+    num_records: int
+    read: Callable[[int], tuple[Any, int]]
+    name: Callable[[int], str]
+
+
+class Source(NamedTuple):
+    """Where a data set comes from: its records by split, under the source's own split names."""
+
+    name: str
+    label_names: tuple[str, ...]
+    splits: Mapping[str, Records]
+    fingerprint: str  # changes whenever the records do
