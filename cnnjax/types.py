@@ -14,6 +14,8 @@ Array = jax.Array
 PyTree = Any
 Params = PyTree
 ModelState = PyTree
+Config = Any
+"""An `ml_collections.ConfigDict`, or a section of one; its keys are attributes that no type checker knows."""
 Outputs = dict[str, Array]
 """What a network returns: `logits` [B,K] (or `recon`, `latent`), and any named intermediates."""
 

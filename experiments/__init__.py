@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped experiments, a file each; `default.py` is their schema."""

@@ -32,7 +32,9 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.data = data = ConfigDict()
     data.source = "digits"  # digits | tfds:NAME | folder:PATH | synthetic
-    data.dir = placeholder(str)  # where prepared sets and raw files lie; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets
+    data.dir = placeholder(
+        str
+    )  # where prepared sets and raw files lie; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets
     data.train_split = "train"  # names (or slices, "train[:10%]") of the source's splits
     data.test_split = "test"
     data.labels = ()  # keep only these label names, in this order; (): all

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of a run: Orbax, asynchronous and atomic; the latest and the best are kept; restoring is strict."""
+
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from cnnjax.errors import RunError
+from cnnjax.report.table import format_table
+from cnnjax.types import PyTree, TrainState
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"
+_ITEM = "state"
+_policies = ocp.training.preservation_policies
+_decisions = ocp.training.save_decision_policies
+
+
+class Checkpoints:
+    """The checkpoints below `workdir/checkpoints`, one folder a step.
+
+    A step that is still being written is not listed: the folder gets its name when it is complete, so a killed
+    process leaves the last complete one as the latest.
+    """
+
+    def __init__(self, workdir: Path, *, keep: int = 2, best_metric: str | None = None):
+        """Keeps the `keep` latest steps and, with `best_metric`, the step at which it was highest."""
+        self.directory = (workdir / FOLDER).resolve()
+        self._best_metric = best_metric
+        policy = _policies.LatestN(keep)
+        if best_metric is not None:
+            best = _policies.BestN(get_metric_fn=self._metric, n=1, keep_checkpoints_without_metrics=False)
+            policy = _policies.AnyPreservationPolicy([policy, best])
+        with _plain_errors(f"cannot use {self.directory} for checkpoints"):
+            self._orbax = ocp.training.Checkpointer(
+                self.directory,
+                # The trainer decides when; the library's default skips a save while another is under way.
+                save_decision_policy=_decisions.FixedIntervalPolicy(1),
+                preservation_policy=policy,
+                cleanup_tmp_directories=True,
+            )
+
+    def save(self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
+        """Starts writing `state`; returns once it may change. A failure shows at the next `save` or `wait`."""
+        if step in self.steps():
+            return  # a run that stops where it has just saved
+        with _plain_errors(f"cannot save a checkpoint in {self.directory}; the last good one is {self._last()}"):
+            self._orbax.save_checkpointables_async(
+                step, {_ITEM: state._asdict()}, metrics=None if metrics is None else dict(metrics)
+            )
+
+    def wait(self) -> None:
+        """Returns when everything is written."""
+        with _plain_errors(f"cannot save a checkpoint in {self.directory}; the last good one is {self._last()}"):
+            self._orbax.wait()
+
+    def close(self) -> None:
+        """Writes what is left and stops the library's threads."""
+        with _plain_errors(f"cannot save a checkpoint in {self.directory}; the last good one is {self._last()}"):
+            self._orbax.close()
+
+    def steps(self) -> list[int]:
+        """The complete steps, ascending."""
+        return [checkpoint.step for checkpoint in self._orbax.checkpoints]
+
+    def latest(self) -> int | None:
+        """The last complete step, None when there is none."""
+        return max(self.steps(), default=None)
+
+    def best(self) -> int | None:
+        """The step with the highest metric (of equals, the last), None when none was saved with a metric."""
+        scored = [c for c in self._orbax.checkpoints if c.metrics]
+        return max(scored, key=lambda c: (self._metric(c.metrics), c.step)).step if scored else None
+
+    def restore(self, like: Mapping[str, PyTree], step: int) -> dict[str, PyTree]:
+        """The parts of the TrainState that `like` names, of step `step`, on the shardings of its leaves.
+
+        Raises:
+          RunError: the stored arrays are not those of `like` (a table of the differences is printed), or the files
+            cannot be read.
+        """
+        with _plain_errors(f"cannot read checkpoint {step} in {self.directory}"):
+            stored = self._orbax.checkpointables_metadata(step).metadata[_ITEM]
+        differences = compare(like, {name: stored[name] for name in like if name in stored})
+        if differences:
+            table = format_table(("array", "checkpoint", "this config"), differences, "lll")
+            logger.error("%s", table)
+            raise RunError(
+                f"checkpoint {step} in {self.directory} holds another network or optimizer: {len(differences)} arrays "
+                "differ (listed above); give the config it was made with, or another --workdir"
+            )
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True  # evaluation reads no optimizer state
+        with _plain_errors(f"cannot read checkpoint {step} in {self.directory}"), context:
+            return ocp.load(self.directory / str(step), dict(like), checkpointable_name=_ITEM)
+
+    def _metric(self, metrics: Any) -> float:
+        return metrics[self._best_metric]
+
+    def _last(self) -> str:
+        steps = [path.name for path in self.directory.glob("*") if path.name.isdigit()]
+        return f"step {max(steps, key=int)}" if steps else "none yet"
+
+
+def compare(wanted: PyTree, stored: PyTree) -> list[tuple[str, str, str]]:
+    """(path, stored, wanted) of every array that one side lacks ("-") or that has another shape or dtype."""
+    left, right = _shapes(stored), _shapes(wanted)
+    paths = sorted({*left, *right})
+    return [(path, left.get(path, "-"), right.get(path, "-")) for path in paths if left.get(path) != right.get(path)]
+
+
+def _shapes(tree: PyTree) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{jax.numpy.dtype(x.dtype).name}{list(x.shape)}"
+        for path, x in leaves
+        if hasattr(x, "shape")
+    }
+
+
+@contextlib.contextmanager
+def _plain_errors(what: str):
+    """Turns the storage library's long messages into one line."""
+    try:
+        yield
+    except (KeyboardInterrupt, RunError):
+        raise
+    except Exception as error:
+        text = " ".join(str(error.__cause__ or error).split())
+        if "No space left" in text or "RESOURCE_EXHAUSTED" in text:
+            text = "no space left on the disk; free some and run the same command again"
+        raise RunError(f"{what}: {text[:300]}") from error

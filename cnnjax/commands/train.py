@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train a network, or go on with a run that was stopped (the default command).
+
+When the workdir holds a run, training goes on from its last checkpoint and ends with the same numbers, to the
+bit on a CPU, as a run that was never stopped.
+"""
+
+import argparse
+import signal
+import sys
+
+from cnnjax.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags of the command."""
+    parser.add_argument("--dry_run", action="store_true", help="print config, parameters, memory and steps, and stop")
+    parser.add_argument(
+        "--accept_changes", action="store_true", help="go on with a run although its config was another one"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains; 0 when the run is complete, 128 + the signal's number when a signal stopped it."""
+    from cnnjax.config import load_config
+
+    config = load_config(args.config, args.overrides)
+    if not args.workdir and not args.dry_run:
+        raise UsageError("no workdir given; add --workdir=runs/NAME, the folder that the run writes to")
+
+    from cnnjax import training_run
+    from cnnjax.train import Stop
+
+    if args.dry_run:
+        print(training_run.describe(config))
+        return 0
+    try:
+        print(training_run.train_run(config, args.workdir, accept_changes=args.accept_changes))
+    except Stop as stop:
+        print(
+            f"stopped by {stop.signal_name} at step {stop.step}, which is saved; the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 128 + signal.Signals[stop.signal_name]
+    return 0

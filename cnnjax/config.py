@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configs: a file with a variant, overrides from the command line, checks before anything compiles.
+
+A config is an `ml_collections.ConfigDict`. `experiments/default.py` is its schema; a run keeps the resolved
+one as `config.json`.
+"""
+
+import ast
+import importlib.util
+import json
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from absl import flags
+from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference, placeholder
+from ml_collections.config_flags import config_flags
+
+from cnnjax.errors import RunError, UsageError, nearest_first, unknown
+
+CONFIG_FILE = "config.json"
+
+
+def load_config(spec: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of `FILE[:variant]` with `--config.key=value` overrides applied, checked and locked.
+
+    Raises:
+      UsageError: no such file, a config that does not load, an unknown key or variant, a wrong type, a value out
+        of range.
+    """
+    if not spec:
+        raise UsageError("no config given; add --config=experiments/lenet5_digits.py ('run.py experiments' lists all)")
+    path, _, variant = spec.partition(".py:")
+    file = Path(path if path.endswith(".py") else f"{path}.py")
+    config = _call_get_config(file, variant)
+    return finish_config(config, overrides)
+
+
+def finish_config(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """Applies overrides to a loaded config, checks the values and locks it."""
+    pairs = [_split_override(override) for override in overrides]
+    with config.unlocked():
+        for key, value in flatten(config).items():
+            if value is None:
+                _parent(config, key)[key.rpartition(".")[2]] = _typed_none(key)
+        _open_model_section(config, pairs)
+        for key, _ in pairs:
+            _clear_other_unit(config, key)
+    config.lock()
+    _apply(config, pairs)
+    check_values(config)
+    return config.lock()
+
+
+def check_values(config: ConfigDict) -> None:
+    """Raises UsageError for the first value outside its range (RULES), or a duration with none or two units."""
+    values = flatten(config)
+    for key, (accepts, what) in RULES.items():
+        value = values.get(key)
+        if value is not None and not accepts(value):
+            raise UsageError(f"config.{key} = {value!r} is out of range: it must be {what}")
+    for key in values:
+        if key.endswith("_epochs") and (other := f"{key.removesuffix('_epochs')}_steps") in values:
+            given = [name for name in (key, other) if values[name] is not None]
+            if len(given) != 1:
+                both = "both are set" if given else "neither is"
+                raise UsageError(f"set one of config.{key} and config.{other}, and the other to None: {both}")
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """A nested config as {"data.batch_size": 128, ...}, in order."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def difference(old: ConfigDict, new: ConfigDict) -> list[tuple[str, Any, Any]]:
+    """(key, old value, new value) of every key that differs; a key that one side lacks shows as None there."""
+    before, after = flatten(old), flatten(new)
+    return [
+        (key, before.get(key), after.get(key))
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key)
+    ]
+
+
+def load_run_config(workdir: Path, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config that a run was started with, from its `config.json`.
+
+    Raises:
+      RunError: `workdir` holds no run, or its config cannot be read.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.is_file():
+        raise RunError(f"{workdir} holds no run: there is no {CONFIG_FILE} in it; give the --workdir of a training run")
+    try:
+        loaded = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+    return finish_config(_from_json(loaded), overrides)
+
+
+def _from_json(value: Mapping[str, Any]) -> ConfigDict:
+    """JSON knows neither tuples nor typed placeholders: put both back, so that overrides keep their types."""
+    config = ConfigDict()
+    for key, item in value.items():
+        if isinstance(item, dict):
+            config[key] = _from_json(item)
+        elif isinstance(item, list):
+            config[key] = tuple(item)
+        else:
+            config[key] = _typed_none(key) if item is None else item
+    return config
+
+
+def _typed_none(key: str) -> FieldReference:
+    """None that still takes a value of the key's type from the command line."""
+    if key.partition("boundaries_")[1]:
+        return placeholder(tuple)
+    return placeholder(int if key.endswith("_steps") else float if key.endswith("_epochs") else str)
+
+
+def _parent(config: ConfigDict, key: str) -> ConfigDict:
+    """The section that holds a dotted key."""
+    for section in key.split(".")[:-1]:
+        config = cast(ConfigDict, config[section])
+    return config
+
+
+def _call_get_config(file: Path, variant: str) -> ConfigDict:
+    if not file.is_file():
+        shipped = [str(path) for path in sorted(file.parent.glob("*.py")) if path.stem not in ("__init__", "default")]
+        hint = f"; did you mean {nearest_first(str(file), shipped)[0]}?" if shipped else ""
+        raise UsageError(f"no config file {file}{hint} ('run.py experiments' lists the shipped ones)")
+    spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
+    assert spec is not None and spec.loader is not None  # a .py file always has both
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(variant) if variant else module.get_config()
+    except UsageError:
+        raise
+    except Exception as error:
+        # Whatever a config file raises is the user's to mend there: name the place in one line.
+        raise UsageError(f"{_line_in(file, error)}: {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(config, ConfigDict):
+        raise UsageError(f"{file}: get_config() must return an ml_collections.ConfigDict, not {type(config).__name__}")
+    return config
+
+
+def _line_in(file: Path, error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{file}:{error.lineno}"
+    line, traceback = None, error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == str(file):
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return f"{file}:{line}" if line else str(file)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error.args[0] if error.args else error).split())
+
+
+def _split_override(override: str) -> tuple[str, str | None]:
+    name, equals, value = override.removeprefix("--config.").partition("=")
+    return name, value if equals else None
+
+
+def _open_model_section(config: Any, pairs: list[tuple[str, str | None]]) -> None:
+    """Arguments of a model are not known to the schema: its function checks them. So any may be given here."""
+    given = dict(pairs)
+    name = given.get("model.name")
+    if name is not None and name != config.model.name:
+        config.model = ConfigDict({"name": name})  # the other keys were those of the network that is swapped out
+    for key, text in given.items():
+        section, _, argument = key.partition(".")
+        if section == "model" and argument and "." not in argument and argument not in config.model:
+            config.model[argument] = _literal(text)
+
+
+def _literal(text: str | None) -> Any:
+    if text is None:
+        return True
+    try:
+        return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _clear_other_unit(config: ConfigDict, key: str) -> None:
+    section, _, name = key.rpartition(".")
+    for unit, other in (("_epochs", "_steps"), ("_steps", "_epochs")):
+        twin = f"{section}.{name.removesuffix(unit)}{other}".lstrip(".")
+        if name.endswith(unit) and twin in flatten(config):
+            _parent(config, twin)[twin.rpartition(".")[2]] = _typed_none(twin)
+
+
+def _apply(config: ConfigDict, pairs: list[tuple[str, str | None]]) -> None:
+    known = list(flatten(config))
+    for key, value in pairs:
+        if key not in known:
+            raise UsageError(unknown("key", f"config.{key}", [f"config.{name}" for name in known], limit=4))
+        if value is None and not isinstance(flatten(config)[key], bool):
+            raise UsageError(f"--config.{key} has no value: write --config.{key}=VALUE")
+        argv = ["run.py", f"--config.{key}={'true' if value is None else value}"]
+        parser = flags.FlagValues()
+        config_flags.DEFINE_config_dict("config", config, flag_values=parser, lock_config=False, sys_argv=argv)
+        try:
+            parser(argv)
+        except (flags.Error, TypeError, ValueError) as error:
+            wanted = _parent(config, key).get_type(key.rpartition(".")[2])
+            raise UsageError(f"config.{key} = {value!r} is not of type {wanted.__name__}") from error
+
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _number(accepts: Callable[[float], bool], what: str) -> Rule:
+    return (lambda value: isinstance(value, numbers.Real) and accepts(float(value)), what)
+
+
+def _one_of(*names: str) -> Rule:
+    return (lambda value: value in names, "one of " + ", ".join(names))
+
+
+_POSITIVE = _number(lambda x: 0 < x < float("inf"), "above 0")
+_AT_LEAST_0 = _number(lambda x: 0 <= x < float("inf"), "0 or more")
+_AT_LEAST_1 = _number(lambda x: 1 <= x < float("inf"), "1 or more")
+_FRACTION = _number(lambda x: 0 <= x <= 1, "in 0..1")
+_BELOW_1 = _number(lambda x: 0 <= x < 1, "in 0..1, below 1")
+_SIZE: Rule = (
+    lambda value: len(value) in (0, 2) and all(isinstance(side, int) and side > 0 for side in value),
+    "(height, width) in pixels, or ()",
+)
+
+RULES: dict[str, Rule] = {
+    "seed": _number(lambda x: 0 <= x < 2**31, "in 0..2^31 - 1"),
+    "data.split_seed": _number(lambda x: 0 <= x < 2**31, "in 0..2^31 - 1"),
+    "data.validation_fraction": _BELOW_1,
+    "data.test_fraction": _BELOW_1,
+    "data.batch_size": _AT_LEAST_1,
+    "data.eval_batch_size": _AT_LEAST_1,
+    "data.color": _one_of("keep", "gray", "rgb"),
+    "data.image_size": _SIZE,
+    "data.resize": _one_of("crop", "pad", "stretch", "fit"),
+    "data.interpolation": _one_of("nearest", "bilinear", "bicubic", "lanczos"),
+    "data.on_bad_image": _one_of("error", "skip"),
+    "data.max_resident_gib": _POSITIVE,
+    "data.synthetic.num_examples": _AT_LEAST_1,
+    "data.synthetic.num_classes": _number(lambda x: x >= 2, "2 or more"),
+    "task.label_smoothing": _BELOW_1,
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.momentum": _BELOW_1,
+    "optimizer.beta1": _BELOW_1,
+    "optimizer.beta2": _BELOW_1,
+    "optimizer.epsilon": _POSITIVE,
+    "optimizer.weight_decay": _AT_LEAST_0,
+    "optimizer.l1": _AT_LEAST_0,
+    "optimizer.decay": _one_of("kernels", "all"),
+    "optimizer.clip_norm": _AT_LEAST_0,
+    "schedule.warmup_epochs": _AT_LEAST_0,
+    "schedule.warmup_steps": _AT_LEAST_0,
+    "schedule.factor": _POSITIVE,
+    "schedule.final_fraction": _FRACTION,
+    "schedule.power": _POSITIVE,
+    "train.num_epochs": _POSITIVE,
+    "train.num_steps": _AT_LEAST_1,
+    "train.eval_every_epochs": _POSITIVE,
+    "train.eval_every_steps": _AT_LEAST_1,
+    "train.checkpoint_every_epochs": _POSITIVE,
+    "train.checkpoint_every_steps": _AT_LEAST_1,
+    "train.keep_checkpoints": _AT_LEAST_1,
+    "train.log_every_steps": _AT_LEAST_1,
+    "train.steps_per_dispatch": _AT_LEAST_0,
+    "train.accumulate": _AT_LEAST_1,
+    "train.dtype": _one_of("float32", "bfloat16"),
+    "train.ema_decay": _BELOW_1,
+}

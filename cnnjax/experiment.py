@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a config to the pure values of an experiment, composed once: the one place that knows all the parts."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from cnnjax import devices
+from cnnjax.augment import needs_partner
+from cnnjax.data.resident import eval_stream, train_stream
+from cnnjax.errors import UsageError
+from cnnjax.evaluate import Evaluate, make_evaluate
+from cnnjax.models import get_model
+from cnnjax.models.adapter import compute_in
+from cnnjax.optim import duration, epochs_to_steps, make_optimizer, make_schedule
+from cnnjax.preprocess import make_prepare
+from cnnjax.step import Dispatch, init_state, make_dispatch, make_train_step
+from cnnjax.tasks import make_task
+from cnnjax.train import Plan
+from cnnjax.types import Config, Dataset, Model, Split, Stream, TrainState
+
+
+class Training(NamedTuple):
+    """All that `train.fit` needs."""
+
+    model: Model
+    plan: Plan
+    stream: Stream
+    schedule: optax.Schedule
+    steps_per_dispatch: int
+    dispatch: Dispatch
+    init: Callable[[], TrainState]
+    abstract_state: TrainState  # shapes, dtypes and shardings
+
+
+def build_model(config: Config, num_classes: int) -> Model:
+    """The network of `config.model`, computing in `config.train.dtype`."""
+    arguments = config.model.to_dict()
+    model = get_model(arguments.pop("name"), arguments, num_classes=num_classes)
+    return compute_in(model, config.train.dtype)
+
+
+def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -> Training:
+    """Everything that trains `model` on `dataset` as `config` says.
+
+    Raises:
+      UsageError: numbers that do not fit each other, such as a batch larger than the set.
+    """
+    split, batch_size = dataset.splits["train"], config.data.batch_size
+    devices.check_divides(batch_size, mesh, "config.data.batch_size")
+    if batch_size % config.train.accumulate:
+        raise UsageError(
+            f"config.train.accumulate = {config.train.accumulate} does not divide config.data.batch_size = {batch_size}"
+        )
+    prepare, _ = make_prepare(config.data, config.augment, len(dataset.label_names))
+    put = partial(jax.device_put, device=devices.replicated(mesh))
+    mixes = needs_partner(config.augment)
+    stream = train_stream(split, batch_size=batch_size, seed=config.seed, with_partner=mixes, put=put)
+    plan = make_plan(config.train, stream.num_examples / batch_size)
+    schedule = make_schedule(
+        config.schedule,
+        peak=config.optimizer.learning_rate,
+        num_steps=plan.num_steps,
+        steps_per_epoch=plan.steps_per_epoch,
+    )
+    tx = make_optimizer(config.optimizer, schedule)
+    task = make_task(config.task, train=True)
+    ema_decay = config.train.ema_decay
+    train_step = make_train_step(model, task, tx, prepare, accumulate=config.train.accumulate, ema_decay=ema_decay)
+    key = jax.random.key(config.seed)
+    image = jax.ShapeDtypeStruct((batch_size, *split.image.shape[1:]), jnp.float32)
+    steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, plan.log_every)
+
+    def init() -> TrainState:
+        return init_state(model, tx, jnp.zeros(image.shape, image.dtype), key, ema=ema_decay > 0)
+
+    everywhere = devices.replicated(mesh)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), jax.eval_shape(init))
+    dispatch = make_dispatch(train_step, stream, key, mesh, steps_per_dispatch=steps)
+    return Training(model, plan, stream, schedule, steps, dispatch, jax.jit(init, out_shardings=everywhere), abstract)
+
+
+def build_evaluate(config: Config, model: Model, split: Split, num_classes: int, mesh: Mesh) -> Evaluate:
+    """The evaluation of `model` on one split."""
+    _, prepare = make_prepare(config.data, config.augment, num_classes)
+    batch_size = min(config.data.eval_batch_size, len(split.label))
+    batch_size += -batch_size % mesh.size  # padding is masked, so the last batch may be any size
+    put = partial(jax.device_put, device=devices.replicated(mesh))
+    stream = eval_stream(split, batch_size=batch_size, put=put)
+    return make_evaluate(model, make_task(config.task, train=False), prepare, stream, split.label, mesh)
+
+
+def make_plan(train: Config, steps_per_epoch: float) -> Plan:
+    """The steps of `config.train`; every step that is saved is evaluated, so that the best one can be known."""
+    num_steps = duration(train, "num", steps_per_epoch)
+
+    def every(name: str) -> frozenset[int]:
+        if train[f"{name}_steps"] is not None:
+            return frozenset(range(train[f"{name}_steps"], num_steps, train[f"{name}_steps"]))
+        epochs, at = train[f"{name}_epochs"], []
+        while (step := epochs_to_steps((len(at) + 1) * epochs, steps_per_epoch)) < num_steps:
+            at.append(step)
+        return frozenset(at)
+
+    save_at = every("checkpoint_every") | {num_steps}
+    return Plan(num_steps, steps_per_epoch, train.log_every_steps, every("eval_every") | save_at, save_at)
+
+
+def _steps_per_dispatch(model: Model, image: Any, log_every: int) -> int:
+    """Many steps a call save the host's time, but not on a CPU with convolutions.
+
+    XLA's CPU compiler hands a convolution to the fast library only at the top level of a program; in a loop the
+    kernel gradient becomes plain scalar code (measured on 2 cores: LeNet-5 3.6, a small CIFAR network 47 times
+    slower a step).
+    """
+    if jax.default_backend() != "cpu":
+        return log_every
+    key = jax.random.key(0)
+    params, model_state = jax.eval_shape(model.init, key, image)
+    traced = jax.make_jaxpr(partial(model.apply, train=True))(params, model_state, image, key=key)
+    return 1 if "conv_general_dilated" in str(traced) else log_every

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optimizers and learning-rate schedules of optax, chosen by `config.optimizer` and `config.schedule`."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cnnjax.errors import UsageError, unknown
+from cnnjax.types import Config, PyTree
+
+
+def duration(section: Config, name: str, steps_per_epoch: float) -> int:
+    """`section.{name}_epochs` or `section.{name}_steps`, whichever is set, in whole steps (rounded up)."""
+    steps: Any = section[f"{name}_steps"]
+    epochs: Any = section[f"{name}_epochs"]
+    return epochs_to_steps(epochs, steps_per_epoch) if steps is None else steps
+
+
+def epochs_to_steps(epochs: float, steps_per_epoch: float) -> int:
+    """The first step at which `epochs` are complete."""
+    return math.ceil(round(epochs * steps_per_epoch, 6))  # round: 3 epochs of 1/3 step are 1 step, not 2
+
+
+def make_schedule(schedule: Config, *, peak: float, num_steps: int, steps_per_epoch: float) -> optax.Schedule:
+    """Learning rate by step: a linear warm-up from 0 to `peak`, then the named shape until `num_steps`.
+
+    `one_cycle` (Smith 2018, arXiv:1803.09820) rises on a cosine for the warm-up (30% of the run when none is
+    given) from peak / 25, and falls to `final_fraction` of the peak.
+
+    Raises:
+      UsageError: an unknown name, or a warm-up as long as the run.
+    """
+    warmup = duration(schedule, "warmup", steps_per_epoch)
+    if warmup >= num_steps and warmup > 0:
+        raise UsageError(f"config.schedule.warmup lasts {warmup} steps, but the run has only {num_steps}")
+    rest = num_steps - warmup
+    if schedule.name == "one_cycle":
+        rise = warmup / num_steps or 0.3
+        fall = 25 / max(schedule.final_fraction * 25, 1e-4)  # optax divides the first rate, peak / 25, by this
+        return optax.cosine_onecycle_schedule(num_steps, peak, rise, 25, fall / 25)
+    if schedule.name == "constant":
+        shape = optax.constant_schedule(peak)
+    elif schedule.name == "step":
+        if schedule.boundaries_steps is None:
+            boundaries = [epochs_to_steps(epochs, steps_per_epoch) for epochs in schedule.boundaries_epochs]
+        else:
+            boundaries = list(schedule.boundaries_steps)
+        shape = optax.piecewise_constant_schedule(peak, {at - warmup: schedule.factor for at in boundaries})
+    elif schedule.name == "cosine":
+        shape = optax.cosine_decay_schedule(peak, rest, alpha=schedule.final_fraction)
+    elif schedule.name == "polynomial":
+        shape = optax.polynomial_schedule(peak, schedule.final_fraction * peak, schedule.power, rest)
+    else:
+        names = ("constant", "step", "cosine", "one_cycle", "polynomial")
+        raise UsageError(unknown("config.schedule.name", schedule.name, names))
+    if not warmup:
+        return shape
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), shape], [warmup])
+
+
+def make_optimizer(optimizer: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Clipping, then the regularisation terms' gradients, then the named rule; the update is ready to be added.
+
+    Weight decay and L1 act on kernels only (arrays of two and more axes), or on all parameters, as
+    `config.optimizer.decay` says: scales and biases are few, and shrinking them does not regularise.
+
+    Raises:
+      UsageError: an unknown name.
+    """
+    if optimizer.name not in OPTIMIZERS:
+        raise UsageError(unknown("config.optimizer.name", optimizer.name, OPTIMIZERS))
+    decayed = _is_kernel if optimizer.decay == "kernels" else None
+    chain = []
+    if optimizer.clip_norm:
+        chain.append(optax.clip_by_global_norm(optimizer.clip_norm))
+    if optimizer.l1:
+        chain.append(_masked(_add_l1(optimizer.l1), decayed))
+    if optimizer.weight_decay and optimizer.name not in DECOUPLED:
+        chain.append(optax.add_decayed_weights(optimizer.weight_decay, decayed))
+    return optax.chain(*chain, OPTIMIZERS[optimizer.name](optimizer, schedule, decayed))
+
+
+Mask = Callable[[PyTree], PyTree] | None
+DECOUPLED = ("adamw", "lion")
+
+OPTIMIZERS: dict[str, Callable[[Config, optax.Schedule, Mask], optax.GradientTransformation]] = {
+    "sgd": lambda c, rate, _: optax.sgd(rate, c.momentum or None, c.nesterov),
+    "adam": lambda c, rate, _: optax.adam(rate, c.beta1, c.beta2, c.epsilon),
+    "adamw": lambda c, rate, mask: optax.adamw(
+        rate, c.beta1, c.beta2, c.epsilon, weight_decay=c.weight_decay, mask=mask
+    ),
+    "rmsprop": lambda c, rate, _: optax.rmsprop(rate, c.beta2, c.epsilon, momentum=c.momentum or None),
+    "lars": lambda c, rate, mask: optax.lars(
+        rate, trust_ratio_mask=mask or True, momentum=c.momentum, nesterov=c.nesterov
+    ),
+    "lion": lambda c, rate, mask: optax.lion(rate, c.beta1, c.beta2, weight_decay=c.weight_decay, mask=mask),
+}
+
+
+def _is_kernel(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda p: p.ndim >= 2, params)
+
+
+def _masked(transformation: optax.GradientTransformation, mask: Mask) -> optax.GradientTransformation:
+    return transformation if mask is None else optax.masked(transformation, mask)
+
+
+def _add_l1(l1: float) -> optax.GradientTransformation:
+    """Adds the gradient of l1 * |w|."""
+    return optax.stateless(lambda updates, params: jax.tree.map(lambda g, p: g + l1 * jnp.sign(p), updates, params))

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From stored pixels to the network's input: conversion, augmentation, mixing, normalisation."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cnnjax.augment import make_augment, make_mix, needs_partner
+from cnnjax.errors import UsageError
+from cnnjax.types import Array, Batch, Config, PrepareFn
+
+# Streams of the run's key. Any constants do, as long as nothing else folds the same ones into it.
+AUGMENT_STREAM = 0x61756721
+MIX_STREAM = 0x6D697821
+
+
+def make_prepare(data: Config, augment: Config, num_classes: int) -> tuple[PrepareFn, PrepareFn]:
+    """The preparation of training and of evaluation batches.
+
+    Args:
+      data: `config.data`, for `mean` and `std`: one number or one a channel, in units of 0..1.
+      augment: `config.augment`.
+      num_classes: K.
+
+    Returns:
+      (prepare_train, prepare_eval), both `prepare(key, batch) -> batch` with `image` uint8 [B,H,W,C] turned into
+      float32, normalised, and `partner` taken out. `key` is the run's, `jax.random.key(config.seed)`.
+      prepare_train augments first, by random numbers of (key, epoch, example) alone: the batch must hold both.
+      When `augment` mixes, the batch must hold a `partner`, which is augmented just as it is by itself, and
+      `label` becomes float32 [B,K]; otherwise it stays int32 [B]. prepare_eval uses no randomness.
+
+    Raises:
+      UsageError: a number of `config.augment`, `mean` or `std` is out of range. When traced: their length is
+        wrong, or the images cannot be augmented so.
+    """
+    mean, std = _numbers(data, "mean"), _numbers(data, "std")
+    change = make_augment(augment, mean)
+    mix = make_mix(augment) if needs_partner(augment) else None
+
+    def normalise(image: Array) -> Array:
+        return (image - _per_channel("mean", mean, image)) / _per_channel("std", std, image)
+
+    def augmented(key: Array, batch: Batch) -> Array:
+        return change(_row_keys(key, AUGMENT_STREAM, batch), _to_float(batch["image"]))
+
+    def prepare_train(key: Array, batch: Batch) -> Batch:
+        _per_channel("mean", mean, batch["image"])
+        image, label = augmented(key, batch), batch["label"]
+        if mix is not None:
+            partner = _required(batch, "partner")
+            image, label = mix(
+                _row_keys(key, MIX_STREAM, batch),
+                image,
+                augmented(key, partner),
+                jax.nn.one_hot(label, num_classes),
+                jax.nn.one_hot(partner["label"], num_classes),
+            )
+        return _with(batch, normalise(image), label)
+
+    def prepare_eval(key: Array, batch: Batch) -> Batch:
+        return _with(batch, normalise(_to_float(batch["image"])), batch["label"])
+
+    return prepare_train, prepare_eval
+
+
+def _to_float(image: Array) -> Array:
+    return image.astype(jnp.float32) / 255
+
+
+def _with(batch: Batch, image: Array, label: Array) -> Batch:
+    rest = {name: value for name, value in batch.items() if name != "partner"}
+    return Batch(**{**rest, "image": image, "label": label})
+
+
+def _row_keys(key: Array, stream: int, batch: Batch) -> Array:
+    """Typed keys [B], each a function of (key, stream, epoch, example)."""
+    base = jax.random.fold_in(key, stream)
+
+    def row_key(epoch: Array, example: Array) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(base, epoch), example)
+
+    return jax.vmap(row_key)(_required(batch, "epoch"), _required(batch, "example"))
+
+
+def _required(batch: Batch, name: str) -> Any:
+    if name not in batch:
+        raise ValueError(f"a training batch needs {name!r} for what config.augment asks; it has {', '.join(batch)}")
+    return batch[name]
+
+
+def _numbers(data: Config, key: str) -> tuple[float, ...]:
+    numbers = tuple(data[key])
+    in_range = [0 < number <= 1 if key == "std" else 0 <= number <= 1 for number in numbers]
+    if not numbers or not all(in_range):
+        least = "above 0, at most 1" if key == "std" else "in 0..1"
+        raise UsageError(
+            f"config.data.{key} = {numbers} is out of range: pixels are divided by 255, so it must be {least}"
+        )
+    return numbers
+
+
+def _per_channel(key: str, numbers: tuple[float, ...], image: Array) -> Array:
+    """As an array [1,1,1,C] or [1,1,1,1]."""
+    channels = image.shape[-1]
+    if len(numbers) not in (1, channels):
+        raise UsageError(
+            f"config.data.{key} has {len(numbers)} numbers for images of {channels} channel(s); give one, or {channels}"
+        )
+    return jnp.asarray(numbers, jnp.float32).reshape(1, 1, 1, -1)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One training step as a pure function, and the compiled loop that takes several in one call.
+
+No model, data set or task is imported here; they come as arguments.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from cnnjax import devices
+from cnnjax.metrics import masked_sums
+from cnnjax.types import Array, Batch, Model, PrepareFn, PyTree, Stream, Task, TrainState
+
+Sums = dict[str, tuple[Array, Array]]
+TrainStep = Callable[[TrainState, Batch, Array], tuple[TrainState, Sums]]
+
+# What the run's key is folded with before dropout draws from it; augmentation folds it with another.
+_DROPOUT = 1
+
+
+def init_state(model: Model, tx: optax.GradientTransformation, image: Any, key: Array, *, ema: bool) -> TrainState:
+    """The state before the first step; `image` [B,H,W,C] gives shape and dtype only."""
+    params, model_state = model.init(key, image)
+    # A copy: two leaves that share a buffer cannot both be donated.
+    ema_params = jax.tree.map(jnp.copy, params) if ema else {}
+    return TrainState(jnp.zeros((), jnp.int32), params, model_state, tx.init(params), ema_params)
+
+
+def make_train_step(
+    model: Model,
+    task: Task,
+    tx: optax.GradientTransformation,
+    prepare: PrepareFn,
+    *,
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
+) -> TrainStep:
+    """`train_step(state, batch, key) -> (state, sums)`, pure and not compiled; `key` is the run's base key.
+
+    `sums` holds (sum, count) over the batch for the task's values, and (norm, 1) of the gradient as `gradient_norm`.
+    With `accumulate` > 1 the batch passes the network in that many parts and the gradients are averaged.
+    """
+
+    def loss_fn(params: PyTree, model_state: PyTree, batch: Batch, key: Array) -> tuple[Array, tuple[PyTree, Sums]]:
+        outputs, model_state = model.apply(params, model_state, batch["image"], train=True, key=key)
+        sums = masked_sums(task(outputs, batch), batch["mask"])
+        loss, count = sums["loss"]
+        return loss / jnp.maximum(count, 1), (model_state, sums)
+
+    gradient = _accumulated(jax.grad(loss_fn, has_aux=True), accumulate)
+
+    def train_step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Sums]:
+        batch = prepare(key, batch)
+        dropout_key = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), state.step)
+        grads, (model_state, sums) = gradient(state.params, state.model_state, batch, dropout_key)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = optax.incremental_update(params, state.ema_params, 1 - ema_decay) if ema_decay else {}
+        norm = optax.global_norm(grads)
+        state = TrainState(state.step + 1, params, model_state, opt_state, ema_params)
+        return state, {**sums, "gradient_norm": (norm, jnp.ones_like(norm))}
+
+    return train_step
+
+
+def _accumulated(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]:
+    """The mean gradient over `parts` slices of the batch, one at a time; model_state passes from one to the next."""
+    if parts == 1:
+        return gradient
+
+    def accumulated(params: PyTree, model_state: PyTree, batch: Batch, key: Array) -> Any:
+        slices = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), batch)
+
+        def part(model_state: PyTree, item: tuple[Array, Batch]) -> Any:
+            grads, (model_state, sums) = gradient(params, model_state, item[1], jax.random.fold_in(key, item[0]))
+            return model_state, (grads, sums)
+
+        model_state, (grads, sums) = jax.lax.scan(part, model_state, (jnp.arange(parts), slices))
+        return jax.tree.map(lambda g: g.mean(axis=0), grads), (model_state, jax.tree.map(lambda s: s.sum(axis=0), sums))
+
+    return accumulated
+
+
+Dispatch = jax.stages.Wrapped
+"""Compiled `(state, arrays, items, count) -> (state, rows)`."""
+
+
+def make_dispatch(
+    train_step: TrainStep, stream: Stream, key: Array, mesh: Mesh, *, steps_per_dispatch: int
+) -> Dispatch:
+    """Compiles up to `steps_per_dispatch` steps into one call `(state, arrays, items, count) -> (state, rows)`.
+
+    `items` has a leading axis of `steps_per_dispatch`, of which `count` are taken: any count runs the same
+    program, so where a run is cut into calls cannot change its numbers. `state` is donated.
+    """
+
+    def one(state: TrainState, arrays: PyTree, item: PyTree) -> tuple[TrainState, Sums]:
+        batch = jax.lax.with_sharding_constraint(stream.batch(arrays, item), devices.split_rows(mesh))
+        return train_step(state, batch, key)
+
+    def many(state: TrainState, arrays: PyTree, items: PyTree, count: Array) -> tuple[TrainState, Sums]:
+        def item_at(i: Array | int) -> PyTree:
+            return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), items)
+
+        if steps_per_dispatch == 1:
+            state, sums = one(state, arrays, item_at(0))
+            return state, jax.tree.map(lambda x: x[None], sums)
+
+        def body(i: Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
+            state, rows = carry
+            state, sums = one(state, arrays, item_at(i))
+            return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, sums)
+
+        shapes = jax.eval_shape(one, state, arrays, item_at(0))[1]
+        rows = jax.tree.map(lambda x: jnp.zeros((steps_per_dispatch, *x.shape), x.dtype), shapes)
+        return jax.lax.fori_loop(0, count, body, (state, rows))
+
+    everywhere = devices.replicated(mesh)
+    return jax.jit(many, donate_argnums=0, out_shardings=(everywhere, everywhere))

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run from its first to its last step: when to log, evaluate, save and stop."""
+
+import contextlib
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from cnnjax.checkpoint import Checkpoints
+from cnnjax.errors import RunError
+from cnnjax.metrics import means
+from cnnjax.step import Dispatch
+from cnnjax.types import PyTree, Stream, TrainState
+
+
+class Plan(NamedTuple):
+    """When what happens, in steps."""
+
+    num_steps: int
+    steps_per_epoch: float
+    log_every: int
+    evaluate_at: frozenset[int]
+    save_at: frozenset[int]
+
+    def epoch(self, step: int) -> float:
+        """Passes over the training set after `step` steps."""
+        return step / self.steps_per_epoch
+
+    def events(self) -> list[int]:
+        """The steps at which the host has something to do, ascending; the last one is the end."""
+        logs = range(self.log_every, self.num_steps, self.log_every)
+        return sorted({*logs, *self.evaluate_at, *self.save_at, self.num_steps})
+
+
+class Log(Protocol):
+    """Where a run writes its numbers."""
+
+    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
+        """Keeps one record."""
+        ...
+
+
+class Stop(Exception):
+    """The run was asked to end before its last step; everything is saved up to `step`."""
+
+    def __init__(self, step: int, signal_name: str):
+        super().__init__(f"{signal_name} at step {step}")
+        self.step = step
+        self.signal_name = signal_name
+
+
+class StopSignals:
+    """While entered, the first SIGINT or SIGTERM only asks the run to stop; a second SIGINT ends it at once."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+
+    def __enter__(self) -> "StopSignals":
+        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+
+
+def fit(
+    state: TrainState,
+    dispatch: Dispatch,
+    stream: Stream,
+    plan: Plan,
+    *,
+    steps_per_dispatch: int,
+    schedule: optax.Schedule,
+    log: Log,
+    evaluate: Callable[[TrainState], dict[str, float]],
+    eval_split: str,
+    checkpoints: Checkpoints,
+) -> TrainState:
+    """Trains from `state.step` to `plan.num_steps` and returns the last state, saved.
+
+    The host reads the numbers of one call while the next one runs; it waits for the device only where the plan
+    has something to log, evaluate or save.
+
+    Raises:
+      RunError: a loss, metric or gradient that is not finite; nothing is saved after it.
+      Stop: SIGINT or SIGTERM came; the state was saved first.
+    """
+    step = int(state.step)
+    events = [event for event in plan.events() if event > step]
+    window = _Window(stream.batch_size)
+    bar = tqdm(total=plan.num_steps, initial=step, unit="step", disable=None, dynamic_ncols=True, smoothing=0.1)
+    with StopSignals() as stop, bar:
+        running: list[tuple[int, PyTree]] = []  # calls whose numbers are not read yet, with their first step
+        for event in events:
+            while step < event:
+                count = min(event - step, steps_per_dispatch)
+                items = _padded(stream.items(step, count), steps_per_dispatch)
+                state, rows = dispatch(state, stream.arrays, items, count)
+                running.append((step, jax.tree.map(lambda x, count=count: x[:count], rows)))
+                if len(running) > 1:
+                    window.add(*running.pop(0), bar, checkpoints)
+                step += count
+                if stop.received:
+                    break
+            while running:
+                window.add(*running.pop(0), bar, checkpoints)
+            if step % plan.log_every == 0 or step == plan.num_steps:
+                learning_rate = np.asarray(schedule(step - 1)).item()
+                log.write(step, "train", {"epoch": plan.epoch(step), **window.take(), "learning_rate": learning_rate})
+            metrics = None
+            with window.paused():
+                if step in plan.evaluate_at and not stop.received:
+                    metrics = evaluate(state)
+                    log.write(step, eval_split, {"epoch": plan.epoch(step), **metrics})
+                    shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+                    tqdm.write(f"step {step}  epoch {plan.epoch(step):.1f}  {eval_split}: {shown}", file=sys.stderr)
+                if step in plan.save_at or step == plan.num_steps or stop.received:
+                    checkpoints.save(step, state, metrics)
+            if stop.received and step < plan.num_steps:
+                checkpoints.wait()
+                raise Stop(step, stop.received)
+    checkpoints.wait()
+    return state
+
+
+def _padded(items: PyTree, length: int) -> PyTree:
+    """Leading axes lengthened to `length`, so that every call has the same shapes."""
+    return jax.tree.map(lambda x: np.concatenate([x, np.zeros((length - len(x), *x.shape[1:]), x.dtype)]), items)
+
+
+class _Window:
+    """The steps since the last record: their sums, and the seconds that training took."""
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._rows: list[dict[str, tuple[float, float]]] = []
+        self._timed_steps = 0
+        self._since: float | None = None  # None: the first call, which compiles, is not timed
+
+    def add(self, step: int, rows: PyTree, bar: tqdm, checkpoints: Checkpoints) -> None:
+        """Reads the numbers of the steps after `step`, which waits for the device."""
+        rows = jax.device_get(rows)
+        count = len(rows["loss"][0])
+        for i in range(count):
+            row = {name: (float(total[i]), float(number[i])) for name, (total, number) in rows.items()}
+            for name, (total, _) in row.items():
+                if not math.isfinite(total):
+                    raise RunError(not_finite(name, total, step + i + 1, checkpoints))
+            self._rows.append(row)
+        if self._since is None:
+            self._since = time.perf_counter()
+        else:
+            self._timed_steps += count
+        bar.set_postfix(loss=f"{means(self._rows[-20:])['loss']:.4f}", refresh=False)
+        bar.update(count)
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call, with `images_per_second` when a step was timed; starts anew."""
+        record = means(self._rows)
+        now = time.perf_counter()
+        if self._timed_steps and self._since is not None:
+            record["images_per_second"] = self._timed_steps * self._batch_size / (now - self._since)
+        self._rows, self._timed_steps, self._since = [], 0, now
+        return record
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What runs inside is not counted as training time."""
+        start = time.perf_counter()
+        yield
+        if self._since is not None:
+            self._since += time.perf_counter() - start
+
+
+def not_finite(name: str, value: float, step: int, checkpoints: Checkpoints) -> str:
+    """The sentence for a number that left the floats: which, when, what is safe, what helps."""
+    checkpoints.wait()
+    last = checkpoints.latest()
+    safe = (
+        "no checkpoint was saved before it"
+        if last is None
+        else f"last good checkpoint: step {last} in {checkpoints.directory}"
+    )
+    return (
+        f"{name} is {value} at step {step}; {safe}; try a lower config.optimizer.learning_rate, a warm-up, or "
+        "config.optimizer.clip_norm"
+    )

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run in its folder: begin or go on, train, test, and write down what came of it."""
+
+import contextlib
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from cnnjax import devices
+from cnnjax import workdir as folder
+from cnnjax.checkpoint import Checkpoints
+from cnnjax.data import load_dataset
+from cnnjax.errors import UsageError
+from cnnjax.evaluate import EVALUATED, Evaluate, evaluated
+from cnnjax.experiment import Training, build_evaluate, build_model, build_training
+from cnnjax.metrics import Evaluation, confusion_matrix
+from cnnjax.models.check import check_model
+from cnnjax.report.environment import write_json
+from cnnjax.report.log import METRICS_FILE, RunLog, read_metrics
+from cnnjax.report.table import format_bytes, format_count, format_duration, format_table
+from cnnjax.train import fit
+from cnnjax.types import Config, Dataset, TrainState
+
+logger = logging.getLogger(__name__)
+
+CURVES, CONFUSION, MISTAKES = "curves.png", "confusion.png", "mistakes.png"
+NUM_MISTAKES = 24
+
+
+class _Parts(NamedTuple):
+    config: Config
+    mesh: Mesh
+    dataset: Dataset
+    training: Training
+    evaluators: dict[str, Evaluate]  # by split
+
+
+def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> str:
+    """Trains `config` in `workdir` to its last step and writes down the results; returns them as text.
+
+    Raises:
+      UsageError, RunError: as the parts do; what is saved stays.
+      Stop: a signal ended the run early.
+    """
+    started = time.perf_counter()
+    path = Path(workdir).expanduser()
+    if folder.is_run(path):
+        folder.check_same_config(path, config, accept_changes=accept_changes)
+    parts = _build(config)
+    training = parts.training
+    folder.begin(path, config, parts.dataset)
+    # The test set must not choose a checkpoint: without a validation split there is no best one.
+    chooses = "validation" in parts.evaluators
+    eval_split = "validation" if chooses else "test"
+    keep, best_metric = config.train.keep_checkpoints, "accuracy" if chooses else None
+    with (
+        contextlib.closing(Checkpoints(path, keep=keep, best_metric=best_metric)) as checkpoints,
+        RunLog(path, resume_step=checkpoints.latest()) as log,
+    ):
+        step = checkpoints.latest()
+        logger.info("%s", _headline(parts))
+        if step is None:
+            state = training.init()
+        else:
+            logger.info("going on from step %d of %d in %s", step, training.plan.num_steps, path)
+            state = TrainState(**checkpoints.restore(training.abstract_state._asdict(), step))
+        state = fit(
+            state,
+            training.dispatch,
+            training.stream,
+            training.plan,
+            steps_per_dispatch=training.steps_per_dispatch,
+            schedule=training.schedule,
+            log=log,
+            evaluate=lambda state: parts.evaluators[eval_split](evaluated(state), state.model_state).summary(),
+            eval_split=eval_split,
+            checkpoints=checkpoints,
+        )
+        results, tested = _test(parts, state, checkpoints)
+        split = list(parts.evaluators)[-1]
+        log.write(results["step"], split, {"epoch": training.plan.epoch(results["step"]), **results["last"][split]})
+    write_json(path / folder.RESULTS_FILE, results)
+    _draw(parts.dataset, path, tested, split)
+    return f"{_table(results)}\n\n{_written(path)}\nDone in {format_duration(time.perf_counter() - started)}."
+
+
+def describe(config: Config) -> str:
+    """What a run of `config` would be: the config, the network's size, memory and steps. Trains nothing."""
+    parts = _build(config)
+    training, plan = parts.training, parts.training.plan
+    steps = training.steps_per_dispatch
+    arguments = (training.abstract_state, training.stream.arrays, training.stream.items(0, steps), steps)
+    memory = training.dispatch.lower(*arguments).compile().memory_analysis()
+    rows = [
+        ("network", config.model.name),
+        ("parameters", format_count(_size(training.abstract_state.params)[0])),
+        ("training images", format_count(training.stream.num_examples)),
+        ("batch size", format_count(training.stream.batch_size)),
+        ("steps per epoch", f"{plan.steps_per_epoch:.2f}"),
+        ("steps", f"{format_count(plan.num_steps)} ({plan.epoch(plan.num_steps):.1f} epochs)"),
+        ("steps per dispatch", format_count(steps)),
+        ("memory: parameters, optimizer and averages", format_bytes(_size(training.abstract_state)[1])),
+        ("memory: data", format_bytes(_size(training.stream.arrays)[1])),
+        (
+            "memory: one step's activations and gradients",
+            format_bytes(memory.temp_size_in_bytes) if memory else "not known",
+        ),
+        ("devices", f"{parts.mesh.size} x {jax.devices()[0].device_kind}"),
+    ]
+    return f"{json.dumps(json.loads(config.to_json()), indent=2)}\n\n{format_table(('', ''), rows, 'lr')}"
+
+
+def _build(config: Config) -> _Parts:
+    devices.use_compilation_cache()
+    mesh = devices.make_mesh()
+    dataset = load_dataset(config.data)
+    num_classes = len(dataset.label_names)
+    model = build_model(config, num_classes)
+    check_model(model, dataset.splits["train"].image.shape[1:], num_classes, name=config.model.name)
+    splits = [name for name in ("validation", "test") if name in dataset.splits]
+    if not splits:
+        raise UsageError("there is nothing to evaluate on: set config.data.validation_fraction or test_fraction")
+    evaluators = {name: build_evaluate(config, model, dataset.splits[name], num_classes, mesh) for name in splits}
+    return _Parts(config, mesh, dataset, build_training(config, model, dataset, mesh), evaluators)
+
+
+def _headline(parts: _Parts) -> str:
+    splits = ", ".join(f"{format_count(len(split.label))} {name}" for name, split in parts.dataset.splits.items())
+    count = format_count(_size(parts.training.abstract_state.params)[0])
+    name, kind = parts.config.model.name, jax.devices()[0].device_kind
+    return f"{name} ({count} parameters) on {parts.dataset.name} ({splits}), {parts.mesh.size} x {kind}"
+
+
+def _size(tree: Any) -> tuple[int, int]:
+    """(elements, bytes) of all arrays."""
+    leaves = jax.tree.leaves(tree)
+    return sum(x.size for x in leaves), sum(x.size * x.dtype.itemsize for x in leaves)
+
+
+def _test(parts: _Parts, state: TrainState, checkpoints: Checkpoints) -> tuple[dict[str, Any], Evaluation]:
+    """Results of the last parameters, and of the best on validation if others; and the last split's evaluation."""
+    step, best = int(state.step), checkpoints.best()
+    evaluations = {split: run(evaluated(state), state.model_state) for split, run in parts.evaluators.items()}
+    results: dict[str, Any] = {"step": step, "last": {name: e.summary() for name, e in evaluations.items()}}
+    if best is not None and best != step:
+        like = parts.training.abstract_state._asdict()
+        stored = checkpoints.restore({name: like[name] for name in EVALUATED}, best)
+        params = stored["ema_params"] or stored["params"]
+        splits = {split: run(params, stored["model_state"]).summary() for split, run in parts.evaluators.items()}
+        results["best"] = {"step": best, **splits}
+    return results, list(evaluations.values())[-1]
+
+
+def _table(results: dict[str, Any]) -> str:
+    def row(name: str, step: int, values: dict[str, float]) -> tuple[str, ...]:
+        return (name, format_count(step), f"{values['loss']:.4f}", *(f"{100 * values[m]:.2f}%" for m in shown))
+
+    shown = [name for name in next(iter(results["last"].values())) if name != "loss"]
+    rows = [row(f"{split}, last step", results["step"], values) for split, values in results["last"].items()]
+    if "best" in results:
+        best = results["best"]
+        rows += [row(f"{s}, best on validation", best["step"], best[s]) for s in results["last"]]
+    header = ("", "step", "loss", *(name.replace("_", " ") for name in shown))
+    return format_table(header, rows, "l" + "r" * (len(header) - 1))
+
+
+def _written(path: Path) -> str:
+    """Where to find what: the files of a run, with what each is."""
+    files = (
+        (folder.RESULTS_FILE, "the table above"),
+        (METRICS_FILE, "every logged number; also in tensorboard/"),
+        (CURVES, "loss, accuracy, learning rate and gradient norm"),
+        (CONFUSION, "which classes are taken for which"),
+        (MISTAKES, "the worst errors"),
+        ("checkpoints", "the last and the best parameters"),
+    )
+    return "\n".join(f"{path / name}  {what}" for name, what in files)
+
+
+def _draw(dataset: Dataset, path: Path, evaluation: Evaluation, split: str) -> None:
+    from cnnjax.report import plots  # matplotlib is slow to load, and training need not wait for it
+
+    names = dataset.label_names
+    accuracy = evaluation.summary()["accuracy"]
+    plots.plot_curves(read_metrics(path), path / CURVES, title=f"{path.name}: {dataset.name}")
+    matrix = confusion_matrix(evaluation.label, evaluation.prediction, len(names))
+    title = f"{dataset.name}, {len(evaluation.label):,} {split} images, {100 * accuracy:.2f}% right"
+    plots.plot_confusion(matrix, names, path / CONFUSION, title=title)
+    wrong = np.flatnonzero(evaluation.prediction != evaluation.label)
+    worst = wrong[np.argsort(-evaluation.values["loss"][wrong], kind="stable")][:NUM_MISTAKES]
+    plots.plot_mistakes(
+        dataset.splits[split].image[worst],
+        [names[i] for i in evaluation.label[worst]],
+        [names[i] for i in evaluation.prediction[worst]],
+        [float(p) for p in evaluation.probability[worst]],
+        path / MISTAKES,
+        title=f"{dataset.name}, {split}: worst mistakes",
+        total=len(wrong),
+    )

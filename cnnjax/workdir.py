@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run: what lies in it, how a new one begins and how an old one goes on."""
+
+import json
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from cnnjax.config import CONFIG_FILE, difference, load_run_config
+from cnnjax.errors import RunError, UsageError
+from cnnjax.report.environment import environment, write_json
+from cnnjax.report.table import format_table
+from cnnjax.types import Dataset
+
+logger = logging.getLogger(__name__)
+
+DATASET_FILE = "dataset.json"
+ENVIRONMENT_FILE = "environment.json"
+RESULTS_FILE = "results.json"
+
+
+class DatasetInfo(NamedTuple):
+    """What a run must remember of its data to be used without them."""
+
+    name: str
+    label_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]  # height, width, channels
+    num_examples: dict[str, int]  # by split
+
+
+def is_run(workdir: Path) -> bool:
+    """Whether a run has begun there."""
+    return (workdir / CONFIG_FILE).exists()
+
+
+def check_same_config(workdir: Path, config: ConfigDict, *, accept_changes: bool) -> None:
+    """Lists what `config` changes in the run that `workdir` holds.
+
+    Raises:
+      UsageError: it changes something, and changes are not accepted.
+    """
+    changes = difference(load_run_config(workdir), config)
+    if not changes:
+        return
+    rows = [(f"config.{key}", repr(old), repr(new)) for key, old, new in changes]
+    logger.warning("%s", format_table(("key", f"run in {workdir}", "now"), rows, "lll"))
+    if not accept_changes:
+        raise UsageError(
+            f"{workdir} holds a run with another config ({len(changes)} keys differ, listed above): go on with "
+            "--accept_changes, or take another --workdir"
+        )
+
+
+def begin(workdir: Path, config: ConfigDict, dataset: Dataset) -> None:
+    """Makes the folder, if need be, and writes what the run is: config, environment, DatasetInfo."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the workdir {workdir}: {error.strerror}; choose another --workdir") from error
+    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    info = DatasetInfo(dataset.name, dataset.label_names, dataset.splits["train"].image.shape[1:], counts)
+    write_json(workdir / ENVIRONMENT_FILE, environment())
+    write_json(workdir / DATASET_FILE, info._asdict())
+    write_json(workdir / CONFIG_FILE, json.loads(config.to_json()))  # last: its presence says that a run began
+
+
+def dataset_info(workdir: Path) -> DatasetInfo:
+    """Reads the DatasetInfo of a run."""
+    path = workdir / DATASET_FILE
+    try:
+        info = json.loads(path.read_text())
+        height, width, channels = info["image_shape"]
+        return DatasetInfo(info["name"], tuple(info["label_names"]), (height, width, channels), info["num_examples"])
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{workdir} holds no complete run: cannot read {path}: {error}") from error
