@@ -29,30 +29,34 @@ class Checkpoints:
     process leaves the last complete one as the latest.
     """
 
-    def __init__(self, workdir: Path, *, keep: int = 2, best_metric: str | None = None):
-        """Keeps the `keep` latest steps and, with `best_metric`, the step at which it was highest."""
+    def __init__(self, workdir: Path, *, keep: int | None = None, keep_best: bool = False):
+        """Opens them for writing when `keep`, the number of latest steps to keep, is given; else only for reading.
+
+        With `keep_best`, the step that was saved with the highest score is kept besides.
+        """
         self.directory = (workdir / FOLDER).resolve()
-        self._best_metric = best_metric
-        policy = _policies.LatestN(keep)
-        if best_metric is not None:
-            best = _policies.BestN(get_metric_fn=self._metric, n=1, keep_checkpoints_without_metrics=False)
+        policy: Any = _policies.LatestN(keep)
+        if keep_best:
+            best = _policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
             policy = _policies.AnyPreservationPolicy([policy, best])
+        # The trainer decides when; the library's default skips a save while another is under way.
+        always: Any = _decisions.FixedIntervalPolicy(1)
         with _plain_errors(f"cannot use {self.directory} for checkpoints"):
             self._orbax = ocp.training.Checkpointer(
-                self.directory,
-                # The trainer decides when; the library's default skips a save while another is under way.
-                save_decision_policy=_decisions.FixedIntervalPolicy(1),
+                str(self.directory),
+                save_decision_policy=always,
                 preservation_policy=policy,
-                cleanup_tmp_directories=True,
+                # What a killed run left half written; a reader must not take it from a run that is alive.
+                cleanup_tmp_directories=keep is not None,
             )
 
-    def save(self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
+    def save(self, step: int, state: TrainState, score: float | None = None) -> None:
         """Starts writing `state`; returns once it may change. A failure shows at the next `save` or `wait`."""
         if step in self.steps():
             return  # a run that stops where it has just saved
         with _plain_errors(f"cannot save a checkpoint in {self.directory}; the last good one is {self._last()}"):
             self._orbax.save_checkpointables_async(
-                step, {_ITEM: state._asdict()}, metrics=None if metrics is None else dict(metrics)
+                step, {_ITEM: state._asdict()}, metrics=None if score is None else {"score": score}
             )
 
     def wait(self) -> None:
@@ -74,9 +78,9 @@ class Checkpoints:
         return max(self.steps(), default=None)
 
     def best(self) -> int | None:
-        """The step with the highest metric (of equals, the last), None when none was saved with a metric."""
-        scored = [c for c in self._orbax.checkpoints if c.metrics]
-        return max(scored, key=lambda c: (self._metric(c.metrics), c.step)).step if scored else None
+        """The step with the highest score (of equals, the last), None when none was saved with one."""
+        scored = [checkpoint for checkpoint in self._orbax.checkpoints if checkpoint.metrics]
+        return max(scored, key=lambda c: (_score(c.metrics), c.step)).step if scored else None
 
     def restore(self, like: Mapping[str, PyTree], step: int) -> dict[str, PyTree]:
         """The parts of the TrainState that `like` names, of step `step`, on the shardings of its leaves.
@@ -87,6 +91,8 @@ class Checkpoints:
         """
         with _plain_errors(f"cannot read checkpoint {step} in {self.directory}"):
             stored = self._orbax.checkpointables_metadata(step).metadata[_ITEM]
+        if stored is None:  # the library's way to say that it could not read the description
+            raise RunError(f"checkpoint {step} in {self.directory} is damaged; take another one of {self.steps()}")
         differences = compare(like, {name: stored[name] for name in like if name in stored})
         if differences:
             table = format_table(("array", "checkpoint", "this config"), differences, "lll")
@@ -98,14 +104,16 @@ class Checkpoints:
         context = ocp.Context()
         context.pytree.loading.partial_load = True  # evaluation reads no optimizer state
         with _plain_errors(f"cannot read checkpoint {step} in {self.directory}"), context:
-            return ocp.load(self.directory / str(step), dict(like), checkpointable_name=_ITEM)
-
-    def _metric(self, metrics: Any) -> float:
-        return metrics[self._best_metric]
+            filled = {name: part for name, part in like.items() if jax.tree.leaves(part)}
+            return {**like, **ocp.load(str(self.directory / str(step)), filled, checkpointable_name=_ITEM)}
 
     def _last(self) -> str:
         steps = [path.name for path in self.directory.glob("*") if path.name.isdigit()]
         return f"step {max(steps, key=int)}" if steps else "none yet"
+
+
+def _score(metrics: Any) -> float:
+    return metrics["score"]
 
 
 def compare(wanted: PyTree, stored: PyTree) -> list[tuple[str, str, str]]:

@@ -13,15 +13,14 @@ from jax.sharding import Mesh
 from cnnjax import devices
 from cnnjax.errors import RunError
 from cnnjax.metrics import Evaluation
-from cnnjax.types import Array, ModelState, Model, Params, PrepareFn, PyTree, Stream, Task, TrainState
+from cnnjax.types import Array, Model, ModelState, Params, PrepareFn, PyTree, Stream, Task, TrainState
 
 Evaluate = Callable[[Params, ModelState], Evaluation]
-EVALUATED = ("params", "model_state", "ema_params")  # the parts of a TrainState that evaluation reads
 
 
-def evaluated(state: TrainState) -> Params:
-    """The parameters that are evaluated: the running average where one is kept."""
-    return state.ema_params or state.params
+def evaluated(state: TrainState) -> tuple[Params, ModelState]:
+    """What is evaluated of a state: the running average of the parameters where one is kept."""
+    return state.ema_params or state.params, state.model_state
 
 
 def make_evaluate(

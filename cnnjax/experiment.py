@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a config to the pure values of an experiment, composed once: the one place that knows all the parts."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +14,10 @@ from jax.sharding import Mesh
 
 from cnnjax import devices
 from cnnjax.augment import needs_partner
+from cnnjax.checkpoint import FOLDER, Checkpoints
+from cnnjax.config import load_run_config
 from cnnjax.data.resident import eval_stream, train_stream
-from cnnjax.errors import UsageError
+from cnnjax.errors import RunError, UsageError
 from cnnjax.evaluate import Evaluate, make_evaluate
 from cnnjax.models import get_model
 from cnnjax.models.adapter import compute_in
@@ -22,7 +26,8 @@ from cnnjax.preprocess import make_prepare
 from cnnjax.step import Dispatch, init_state, make_dispatch, make_train_step
 from cnnjax.tasks import make_task
 from cnnjax.train import Plan
-from cnnjax.types import Config, Dataset, Model, Split, Stream, TrainState
+from cnnjax.types import Config, Dataset, Model, ModelState, Params, Split, Stream, TrainState
+from cnnjax.workdir import DatasetInfo, dataset_info
 
 
 class Training(NamedTuple):
@@ -36,6 +41,17 @@ class Training(NamedTuple):
     dispatch: Dispatch
     init: Callable[[], TrainState]
     abstract_state: TrainState  # shapes, dtypes and shardings
+
+
+class Network(NamedTuple):
+    """A trained network out of its workdir, ready to be used without the training set."""
+
+    config: Config
+    info: DatasetInfo
+    model: Model
+    step: int
+    params: Params
+    model_state: ModelState
 
 
 def build_model(config: Config, num_classes: int) -> Model:
@@ -93,6 +109,64 @@ def build_evaluate(config: Config, model: Model, split: Split, num_classes: int,
     put = partial(jax.device_put, device=devices.replicated(mesh))
     stream = eval_stream(split, batch_size=batch_size, put=put)
     return make_evaluate(model, make_task(config.task, train=False), prepare, stream, split.label, mesh)
+
+
+def restore_evaluated(checkpoints: Checkpoints, abstract: TrainState, step: int) -> tuple[Params, ModelState]:
+    """The parameters of a checkpoint that evaluation uses (the running average where one is kept) and model_state."""
+    part = "ema_params" if abstract.ema_params else "params"
+    stored = checkpoints.restore({part: getattr(abstract, part), "model_state": abstract.model_state}, step)
+    return stored[part], stored["model_state"]
+
+
+def load_network(workdir: str | None, checkpoint: str = "latest", overrides: Sequence[str] = ()) -> Network:
+    """The network of a run.
+
+    Args:
+      workdir: the `--workdir` flag.
+      checkpoint: "latest", "best" (on the validation split) or a step.
+      overrides: "--config.key=value" strings, on top of the run's own config.
+
+    Raises:
+      UsageError: no workdir, or an unknown checkpoint.
+      RunError: the folder holds no run, no checkpoint, or one of another network.
+    """
+    if not workdir:
+        raise UsageError("no workdir given; add --workdir=DIR, the folder of a training run")
+    path = Path(workdir).expanduser()
+    config: Config = load_run_config(path, overrides)
+    info = dataset_info(path)
+    if not (path / FOLDER).is_dir():
+        raise RunError(f"{path} holds no checkpoint yet; train it first")
+    model = build_model(config, len(info.label_names))
+    image = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
+    params, model_state = jax.eval_shape(model.init, jax.random.key(0), image)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = TrainState(
+        *jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+            (jnp.zeros(()), params, model_state, (), params if config.train.ema_decay else {}),
+        )
+    )
+    with contextlib.closing(Checkpoints(path)) as checkpoints:
+        step = _chosen(checkpoints, checkpoint)
+        params, model_state = restore_evaluated(checkpoints, abstract, step)
+    return Network(config, info, model, step, params, model_state)
+
+
+def _chosen(checkpoints: Checkpoints, name: str) -> int:
+    steps = checkpoints.steps()
+    if not steps:
+        raise RunError(f"{checkpoints.directory} holds no complete checkpoint; train first")
+    if name == "latest":
+        return steps[-1]
+    if name == "best":
+        best = checkpoints.best()
+        if best is None:
+            raise UsageError("no checkpoint was scored: the run had no validation split; take --checkpoint=latest")
+        return best
+    if not name.isdigit() or int(name) not in steps:
+        raise UsageError(f"no checkpoint {name!r}; there are latest, best and {', '.join(map(str, steps))}")
+    return int(name)
 
 
 def make_plan(train: Config, steps_per_epoch: float) -> Plan:

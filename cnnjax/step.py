@@ -61,7 +61,7 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = optax.incremental_update(params, state.ema_params, 1 - ema_decay) if ema_decay else {}
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         state = TrainState(state.step + 1, params, model_state, opt_state, ema_params)
         return state, {**sums, "gradient_norm": (norm, jnp.ones_like(norm))}
 

@@ -88,12 +88,15 @@ def fit(
     log: Log,
     evaluate: Callable[[TrainState], dict[str, float]],
     eval_split: str,
+    keep_best: bool,
     checkpoints: Checkpoints,
 ) -> TrainState:
     """Trains from `state.step` to `plan.num_steps` and returns the last state, saved.
 
     The host reads the numbers of one call while the next one runs; it waits for the device only where the plan
     has something to log, evaluate or save.
+
+    With `keep_best` the checkpoint with the highest accuracy (where there is none: the lowest loss) is kept.
 
     Raises:
       RunError: a loss, metric or gradient that is not finite; nothing is saved after it.
@@ -121,15 +124,16 @@ def fit(
             if step % plan.log_every == 0 or step == plan.num_steps:
                 learning_rate = np.asarray(schedule(step - 1)).item()
                 log.write(step, "train", {"epoch": plan.epoch(step), **window.take(), "learning_rate": learning_rate})
-            metrics = None
+            score = None
             with window.paused():
-                if step in plan.evaluate_at and not stop.received:
-                    metrics = evaluate(state)
+                if step in plan.evaluate_at:
+                    metrics = _evaluate(evaluate, state, checkpoints)
+                    score = metrics.get("accuracy", -metrics["loss"]) if keep_best else None
                     log.write(step, eval_split, {"epoch": plan.epoch(step), **metrics})
                     shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
                     tqdm.write(f"step {step}  epoch {plan.epoch(step):.1f}  {eval_split}: {shown}", file=sys.stderr)
                 if step in plan.save_at or step == plan.num_steps or stop.received:
-                    checkpoints.save(step, state, metrics)
+                    checkpoints.save(step, state, score)
             if stop.received and step < plan.num_steps:
                 checkpoints.wait()
                 raise Stop(step, stop.received)
@@ -159,7 +163,7 @@ class _Window:
             row = {name: (float(total[i]), float(number[i])) for name, (total, number) in rows.items()}
             for name, (total, _) in row.items():
                 if not math.isfinite(total):
-                    raise RunError(not_finite(name, total, step + i + 1, checkpoints))
+                    raise RunError(f"{name} is {total} at step {step + i + 1}; {_remedy(checkpoints)}")
             self._rows.append(row)
         if self._since is None:
             self._since = time.perf_counter()
@@ -186,16 +190,18 @@ class _Window:
             self._since += time.perf_counter() - start
 
 
-def not_finite(name: str, value: float, step: int, checkpoints: Checkpoints) -> str:
-    """The sentence for a number that left the floats: which, when, what is safe, what helps."""
+def _evaluate(
+    evaluate: Callable[[TrainState], dict[str, float]], state: TrainState, checkpoints: Checkpoints
+) -> dict[str, float]:
+    try:
+        return evaluate(state)
+    except RunError as error:
+        raise RunError(f"at step {int(state.step)} {error}; {_remedy(checkpoints)}") from error
+
+
+def _remedy(checkpoints: Checkpoints) -> str:
+    """For a number that left the floats: what is safe, what helps."""
     checkpoints.wait()
     last = checkpoints.latest()
-    safe = (
-        "no checkpoint was saved before it"
-        if last is None
-        else f"last good checkpoint: step {last} in {checkpoints.directory}"
-    )
-    return (
-        f"{name} is {value} at step {step}; {safe}; try a lower config.optimizer.learning_rate, a warm-up, or "
-        "config.optimizer.clip_norm"
-    )
+    safe = f"the last good checkpoint is step {last} in {checkpoints.directory}" if last else "no checkpoint was saved"
+    return f"{safe}; try a lower config.optimizer.learning_rate, a warm-up, or config.optimizer.clip_norm"

@@ -17,8 +17,8 @@ from cnnjax import workdir as folder
 from cnnjax.checkpoint import Checkpoints
 from cnnjax.data import load_dataset
 from cnnjax.errors import UsageError
-from cnnjax.evaluate import EVALUATED, Evaluate, evaluated
-from cnnjax.experiment import Training, build_evaluate, build_model, build_training
+from cnnjax.evaluate import Evaluate, evaluated
+from cnnjax.experiment import Training, build_evaluate, build_model, build_training, restore_evaluated
 from cnnjax.metrics import Evaluation, confusion_matrix
 from cnnjax.models.check import check_model
 from cnnjax.report.environment import write_json
@@ -58,12 +58,15 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> 
     # The test set must not choose a checkpoint: without a validation split there is no best one.
     chooses = "validation" in parts.evaluators
     eval_split = "validation" if chooses else "test"
-    keep, best_metric = config.train.keep_checkpoints, "accuracy" if chooses else None
+    keep = config.train.keep_checkpoints
     with (
-        contextlib.closing(Checkpoints(path, keep=keep, best_metric=best_metric)) as checkpoints,
+        contextlib.closing(Checkpoints(path, keep=keep, keep_best=chooses)) as checkpoints,
         RunLog(path, resume_step=checkpoints.latest()) as log,
     ):
         step = checkpoints.latest()
+        if step == training.plan.num_steps and (path / folder.RESULTS_FILE).exists():
+            logger.info("the run in %s is finished already, at step %d", path, step)
+            return f"{_table(json.loads((path / folder.RESULTS_FILE).read_text()))}\n\n{_written(path)}"
         logger.info("%s", _headline(parts))
         if step is None:
             state = training.init()
@@ -78,8 +81,9 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> 
             steps_per_dispatch=training.steps_per_dispatch,
             schedule=training.schedule,
             log=log,
-            evaluate=lambda state: parts.evaluators[eval_split](evaluated(state), state.model_state).summary(),
+            evaluate=lambda state: parts.evaluators[eval_split](*evaluated(state)).summary(),
             eval_split=eval_split,
+            keep_best=chooses,
             checkpoints=checkpoints,
         )
         results, tested = _test(parts, state, checkpoints)
@@ -146,13 +150,11 @@ def _size(tree: Any) -> tuple[int, int]:
 def _test(parts: _Parts, state: TrainState, checkpoints: Checkpoints) -> tuple[dict[str, Any], Evaluation]:
     """Results of the last parameters, and of the best on validation if others; and the last split's evaluation."""
     step, best = int(state.step), checkpoints.best()
-    evaluations = {split: run(evaluated(state), state.model_state) for split, run in parts.evaluators.items()}
+    evaluations = {split: run(*evaluated(state)) for split, run in parts.evaluators.items()}
     results: dict[str, Any] = {"step": step, "last": {name: e.summary() for name, e in evaluations.items()}}
     if best is not None and best != step:
-        like = parts.training.abstract_state._asdict()
-        stored = checkpoints.restore({name: like[name] for name in EVALUATED}, best)
-        params = stored["ema_params"] or stored["params"]
-        splits = {split: run(params, stored["model_state"]).summary() for split, run in parts.evaluators.items()}
+        chosen = restore_evaluated(checkpoints, parts.training.abstract_state, best)
+        splits = {split: run(*chosen).summary() for split, run in parts.evaluators.items()}
         results["best"] = {"step": best, **splits}
     return results, list(evaluations.values())[-1]
 

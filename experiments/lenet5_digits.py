@@ -22,6 +22,8 @@ def get_config() -> ConfigDict:
     config.data.resize = "stretch"
     config.data.batch_size = 64
     config.augment.shift = 2
+    config.augment.rotate = 10.0
+    config.augment.scale = (0.9, 1.1)
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 2e-3
     config.schedule.name = "cosine"

@@ -33,3 +33,30 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     folder = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("CNNJAX_CACHE_DIR", str(folder))
     return folder
+
+
+@pytest.fixture
+def tiny():
+    """`tiny(*overrides)`: a config that trains in a second: 96 synthetic 8x8 images, a small mlp, 6 steps of 16."""
+    from cnnjax.config import load_config
+
+    small = (
+        "data.source=synthetic",
+        "data.synthetic.num_examples=96",
+        "data.synthetic.num_classes=3",
+        "data.synthetic.image_shape=(8,8,1)",
+        "data.batch_size=16",
+        "data.eval_batch_size=16",
+        "model.hidden=(8,)",
+        "optimizer.learning_rate=0.05",
+        "train.num_steps=6",
+        "train.eval_every_steps=3",
+        "train.checkpoint_every_steps=2",
+        "train.log_every_steps=2",
+    )
+
+    def make(*overrides: str):
+        default = Path(__file__).parents[1] / "experiments/default.py"
+        return load_config(str(default), [f"--config.{o}" for o in (*small, *overrides)])
+
+    return make

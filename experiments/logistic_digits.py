@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logistic regression on scikit-learn's handwritten digits, 8x8 as they are.
+
+Variants: `softmax` (default, ten classes) and `one_neuron`, the lectures' P(1|x) = sigmoid(<w, x>) that tells the
+digit 3 from the digit 8 (trained by ln(1 + exp(-y <w, x>)), y in {-1, +1}).
+
+    python run.py --config=experiments/logistic_digits.py --workdir=runs/logistic_digits
+
+Hardware: not yet measured
+Result: not yet measured
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import default
+
+
+def get_config(variant: str = "softmax") -> ConfigDict:
+    config = default.get_config()
+    config.model = {"name": "logistic"}
+    if variant == "one_neuron":
+        config.model.one_neuron = True
+        config.data.labels = ("3", "8")
+    elif variant != "softmax":
+        raise ValueError(f"no variant {variant!r}; there are softmax and one_neuron")
+    config.data.source = "digits"
+    config.data.batch_size = 128
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.weight_decay = 1e-4
+    config.schedule.name = "cosine"
+    config.train.num_epochs = 50.0
+    config.train.eval_every_epochs = 10.0
+    config.train.checkpoint_every_epochs = 50.0
+    return config
