@@ -22,7 +22,10 @@ def use_compilation_cache() -> None:
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # Code compiled for one processor may not run on another: homes are shared between machines.
-        folder = cache_dir() / "xla" / hashlib.sha256(_processor().encode()).hexdigest()[:12]
+        try:
+            folder = cache_dir() / "xla" / hashlib.sha256(_processor().encode()).hexdigest()[:12]
+        except RuntimeError:  # a user without a home, as in some containers
+            return
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

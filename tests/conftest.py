@@ -10,7 +10,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import jax  # noqa: E402
+import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -57,6 +57,9 @@ def tiny():
 
     def make(*overrides: str):
         default = Path(__file__).parents[1] / "experiments/default.py"
-        return load_config(str(default), [f"--config.{o}" for o in (*small, *overrides)])
+        ours = [
+            o for o in small if not (o.startswith("model.") and any(p.startswith("model.name=") for p in overrides))
+        ]
+        return load_config(str(default), [f"--config.{o}" for o in (*ours, *overrides)])
 
     return make

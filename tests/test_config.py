@@ -97,7 +97,7 @@ def test_a_config_file_that_does_not_load_is_one_line_with_its_place(tmp_path: P
 
 
 def test_missing_files_and_variants():
-    with pytest.raises(UsageError, match="did you mean experiments/lenet5_digits.py"):
+    with pytest.raises(UsageError, match=r"did you mean experiments/lenet5_digits\.py"):
         load_config("experiments/lenet_digits.py")
     with pytest.raises(UsageError, match="no config given"):
         load_config(None)

@@ -108,7 +108,9 @@ def test_a_finished_run_started_again_changes_nothing(tiny, tmp_path):
 def test_latest_and_best_are_kept(tiny, tmp_path):
     train_run(tiny("train.keep_checkpoints=1", "train.num_steps=12"), str(tmp_path))
     checkpoints = Checkpoints(tmp_path)
-    scores = {r["step"]: r["accuracy"] for r in read_metrics(tmp_path) if r["split"] == "validation" and r["step"] % 2 == 0}
+    scores = {
+        r["step"]: r["accuracy"] for r in read_metrics(tmp_path) if r["split"] == "validation" and r["step"] % 2 == 0
+    }
     best = max(scores, key=lambda step: (scores[step], step))
     assert checkpoints.best() == best
     assert checkpoints.steps() == sorted({best, 12})
@@ -137,7 +139,9 @@ def test_a_checkpoint_of_another_network_is_refused_with_a_table(tiny, tmp_path,
     before = stored(tmp_path, 6)
     with pytest.raises(RunError, match=r"holds another network.*arrays differ"):
         train_run(tiny("model.hidden=(9,5)", "train.num_steps=8"), str(tmp_path), accept_changes=True)
-    assert "params/hidden1/kernel" in caplog.text and "float32[64, 8]" in caplog.text and "float32[64, 9]" in caplog.text
+    assert (
+        "params/hidden1/kernel" in caplog.text and "float32[64, 8]" in caplog.text and "float32[64, 9]" in caplog.text
+    )
     assert "params/hidden2/kernel" in caplog.text
     assert_same_bits(before, stored(tmp_path, 6))
 
