@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnjax.augment import make_augment, make_mix, needs_partner
+from cnnjax.augment.arithmetic import unfused
 from cnnjax.errors import UsageError
 from cnnjax.types import Array, Batch, Config, PrepareFn
 
@@ -65,7 +66,7 @@ def make_prepare(data: Config, augment: Config, num_classes: int) -> tuple[Prepa
 
 
 def _to_float(image: Array) -> Array:
-    return image.astype(jnp.float32) / 255
+    return unfused(image.astype(jnp.float32) / 255)
 
 
 def _with(batch: Batch, image: Array, label: Array) -> Batch:

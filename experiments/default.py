@@ -32,21 +32,21 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.data = data = ConfigDict()
     data.source = "digits"  # digits | tfds:NAME | folder:PATH | synthetic
-    data.dir = placeholder(
-        str
-    )  # where prepared sets and raw files lie; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets
+    # Where prepared sets and raw files lie; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    data.dir = placeholder(str)
     data.train_split = "train"  # names (or slices, "train[:10%]") of the source's splits
     data.test_split = "test"
     data.labels = ()  # keep only these label names, in this order; (): all
     data.validation_fraction = 0.1  # of train, carved by split_seed when the source has no validation split
     data.test_fraction = 0.2  # of all, carved likewise when the source has no test split
-    data.split_seed = 0
+    data.split_seed = 0  # of both; apart from config.seed, so that seeds of a run share one test set
     data.batch_size = 128  # images a step, over all devices
-    data.eval_batch_size = 500
+    data.eval_batch_size = 500  # images a step of evaluation, over all devices
     data.color = "keep"  # keep | gray | rgb
     data.exif_orientation = True  # turn pictures upright as their EXIF tag says
     data.image_size = ()  # (height, width) in pixels; (): as stored, which must then be one size for all
-    data.resize = "crop"  # crop: short side to size, centre crop | pad: centred on black | stretch | fit: long side to size, then pad
+    # crop: short side to size, then centre crop | pad: centred on black | stretch | fit: long side to size, then pad
+    data.resize = "crop"
     data.interpolation = "bilinear"  # nearest | bilinear | bicubic | lanczos
     data.mean = (0.0,)  # subtracted after division by 255: one number, or one a channel, in 0..1
     data.std = (1.0,)  # divided by after that
@@ -78,7 +78,7 @@ def get_config(variant: str = "") -> ConfigDict:
     augment.cutmix = 0.0  # alpha of Beta(alpha, alpha); with mixup on too, each image takes either
 
     config.task = task = ConfigDict()
-    task.name = "classification"
+    task.name = "classification"  # classification
     task.label_smoothing = 0.0  # probability taken from the true class and spread over all K
 
     config.optimizer = optimizer = ConfigDict()

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes of colour, one draw for the whole picture.
+
+Images are float32 [H,W,C]. Values may leave 0..1: the papers do not clip, a normalised input has no bounds of its
+own, and clipping would make the result depend on the order.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.augment.arithmetic import levels, mean, one_of, unfused, uniform_between
+from cnnjax.types import Array
+
+# Luma of ITU-R BT.601, which Pillow's convert("L") and torchvision take for gray.
+_LUMA = (0.299, 0.587, 0.114)
+
+# Of the covariance of the RGB values of a random subset of ImageNet's training images in 0..1, the eigenvectors
+# in columns; as published with fb.resnet.torch (S. Gross and M. Wilber, 2016), datasets/imagenet.lua.
+IMAGENET_EIGENVALUES = np.asarray((0.2175, 0.0188, 0.0045), np.float32)
+IMAGENET_EIGENVECTORS = np.asarray(
+    ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203)), np.float32
+)
+
+
+def brightness(key: Array, image: Array, *, amount: float) -> Array:
+    """Adds one number, uniform within +-`amount`, to all values."""
+    return image + uniform_between(key, -amount, amount)
+
+
+def contrast(key: Array, image: Array, *, amount: float) -> Array:
+    """Stretches all values about their mean by one factor, uniform within 1 +- `amount`."""
+    return _stretch(image, mean(image), uniform_between(key, 1 - amount, 1 + amount))
+
+
+def channel_gain(key: Array, image: Array, *, amount: float) -> Array:
+    """Multiplies each channel by a factor of its own, uniform within 1 +- `amount`."""
+    return image * uniform_between(key, 1 - amount, 1 + amount, (1, 1, image.shape[-1]))
+
+
+def saturation(key: Array, image: Array, *, amount: float) -> Array:
+    """Stretches the colours of an RGB image about their gray by one factor, uniform within 1 +- `amount`."""
+    # Written out: a sum over so short an axis is twenty times slower on a CPU.
+    red, green, blue = (unfused(weight * image[..., i : i + 1]) for i, weight in enumerate(_LUMA))
+    return _stretch(image, red + green + blue, uniform_between(key, 1 - amount, 1 + amount))
+
+
+def _stretch(image: Array, centre: Array, factor: Array) -> Array:
+    return centre + unfused(factor * (image - centre))
+
+
+def pca_noise(key: Array, image: Array, *, std: float) -> Array:
+    """Adds one colour to an RGB image: along each axis of ImageNet's colours, N(0, std) times the eigenvalue.
+
+    Reference: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks",
+    2012, section 4.1, with std 0.1.
+    """
+    from scipy.special import ndtri
+
+    weights = one_of(key, std * ndtri(levels()), (3,))
+    return image + pca_color(weights).reshape(1, 1, 3)
+
+
+def pca_color(weights: Array) -> Array:
+    """The colour [3] with `weights` [3], in units of the eigenvalues, along ImageNet's axes."""
+    axes = jnp.asarray(IMAGENET_EIGENVECTORS * IMAGENET_EIGENVALUES)
+    # Not a matrix product, which accelerators round to fewer bits.
+    return jnp.sum(unfused(axes * weights.reshape(1, 3)), axis=1)

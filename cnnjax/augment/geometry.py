@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes of position: mirror, crop, shift, and rotation with shear and scale.
+
+Each augmentation `f(key, image, ...)` draws its numbers and hands them to a function without randomness.
+Images are float32 [H,W,C]. A `fill` is the colour that enters at the border, [1,1,C] or [1,1,1], or None for the
+nearest pixel of the picture.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.augment.arithmetic import blend, levels, one_of, unfused, uniform_below, uniform_between
+from cnnjax.types import Array
+
+Fill = np.ndarray | None
+
+
+def mirror(key: Array, image: Array, *, probability: float) -> Array:
+    """Flips left and right with the given probability."""
+    return jnp.where(jax.random.uniform(key) < probability, image[:, ::-1], image)
+
+
+def resized_crop(key: Array, image: Array, *, area: tuple[float, float], aspect: tuple[float, float]) -> Array:
+    """Enlarges a random box to the size of the image.
+
+    The box has a fraction of the area uniform in `area`, and a width / height in pixels uniform in `aspect` on a
+    logarithmic scale. Its sides are rounded to whole pixels, and one that is longer than the image's is cut to
+    it, where the paper says nothing: such boxes have less area than was drawn.
+
+    Reference: Szegedy et al., "Going deeper with convolutions", 2015, section 6.
+    """
+    height, width, _ = image.shape
+    size_key, ratio_key = jax.random.split(key)
+    fraction, place_y, place_x = uniform_between(size_key, (area[0], 0, 0), (area[1], 1, 1), (3,))
+    root = jnp.sqrt(fraction * (height * width))
+    root_ratio = one_of(ratio_key, np.exp(levels(*np.log(aspect)) / 2))
+    box_height = jnp.clip(jnp.round(root / root_ratio), 1, height)
+    box_width = jnp.clip(jnp.round(root * root_ratio), 1, width)
+    top = jnp.floor(place_y * (height - box_height + 1))
+    left = jnp.floor(place_x * (width - box_width + 1))
+    return enlarge(image, top, left, box_height, box_width)
+
+
+def enlarge(image: Array, top: Array, left: Array, box_height: Array, box_width: Array) -> Array:
+    """The box, in whole pixels (float32), resized bilinearly to [H,W,C]; nothing outside the box is read."""
+    # One axis after the other: gathers of whole rows, then of columns.
+    image = _enlarge_axis(image, 0, top, box_height)
+    return _enlarge_axis(image, 1, left, box_width)
+
+
+def _enlarge_axis(image: Array, axis: int, start: Array, size: Array) -> Array:
+    count = image.shape[axis]
+    # (i + 1/2) * size / count - 1/2, the same fraction of the box for centres of pixels; exact but for the division.
+    position = ((2 * jnp.arange(count, dtype=jnp.float32) + 1) * size - count) / (2 * count)
+    position = start + jnp.clip(position, 0, size - 1)
+    low = jnp.floor(position)
+    high = jnp.minimum(low + 1, start + size - 1)
+    share = jnp.expand_dims(position - low, [i for i in range(image.ndim) if i != axis])
+
+    def take(index: Array) -> Array:
+        return jnp.take(image, index.astype(jnp.int32), axis=axis, mode="clip")
+
+    return blend(take(low), take(high), share)
+
+
+def shift(key: Array, image: Array, *, most: int, fill: Fill) -> Array:
+    """Moves by whole pixels, uniform within `most` either way on each axis: pad, then crop at random."""
+    down, right = uniform_below(key, 2 * most + 1, (2,)) - most
+    return translate(image, down, right, most=most, fill=fill)
+
+
+def translate(image: Array, down: Array | int, right: Array | int, *, most: int, fill: Fill) -> Array:
+    """Moves by `down` and `right` whole pixels, both within `most` either way."""
+    return jax.lax.dynamic_slice(pad(image, most, fill), (most - down, most - right, 0), image.shape)
+
+
+def affine(key: Array, image: Array, *, rotate: float, shear: float, scale: tuple[float, float], fill: Fill) -> Array:
+    """Scales, shears and rotates about the centre in one bilinear resampling.
+
+    The angles are uniform within `rotate` and `shear` degrees either way, the magnification uniform in `scale`.
+    """
+    angle_key, slope_key, scale_key = jax.random.split(key, 3)
+    angle = np.deg2rad(levels(-rotate, rotate))
+    cos, sin = one_of(angle_key, np.stack([np.cos(angle), np.sin(angle)], axis=1))
+    slope = one_of(slope_key, np.tan(np.deg2rad(levels(-shear, shear))))
+    return warp(image, cos, sin, slope, uniform_between(scale_key, *scale), fill=fill)
+
+
+def warp(image: Array, cos: Array, sin: Array, slope: Array, scale: Array, *, fill: Fill) -> Array:
+    """Magnifies by `scale`, moves each row `slope` pixels further left than the one above, turns counter-clockwise.
+
+    `cos` and `sin` are of the angle. Bilinear, without an anti-aliasing filter when `scale` is below 1.
+    """
+    height, width, _ = image.shape
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+    y = jnp.arange(height, dtype=jnp.float32).reshape(height, 1) - middle_y
+    x = jnp.arange(width, dtype=jnp.float32).reshape(1, width) - middle_x
+    # From each output pixel back to the input, undoing the three in reverse; y points down.
+    cos, sin = cos / scale, sin / scale
+    row = unfused(sin * x) + unfused(cos * y)
+    column = unfused(cos * x) - unfused(sin * y) - unfused(slope * row)
+    # One pixel of fill all round: between the last pixel and it the two blend, and beyond it there is only fill.
+    row = jnp.clip(row + (middle_y + 1), 0, height + 1)
+    column = jnp.clip(column + (middle_x + 1), 0, width + 1)
+    return _sample(pad(image, 1, fill), row, column)
+
+
+def _sample(image: Array, row: Array, column: Array) -> Array:
+    """Bilinear values [h,w,C] of `image` at positions [h,w] within 0..H-1 and 0..W-1; H and W of 2 and more."""
+    height, width, channels = image.shape
+    top = jnp.clip(jnp.floor(row).astype(jnp.int32), 0, height - 2)
+    left = jnp.clip(jnp.floor(column).astype(jnp.int32), 0, width - 2)
+    flat = image.reshape(height * width, channels)
+    corner = top * width + left
+
+    def take(offset: int) -> Array:
+        return flat.at[corner + offset].get(mode="promise_in_bounds")
+
+    across, down = (column - left)[..., None], (row - top)[..., None]
+    above = blend(take(0), take(1), across)
+    below = blend(take(width), take(width + 1), across)
+    return blend(above, below, down)
+
+
+def pad(image: Array, amount: int, fill: Fill) -> Array:
+    """`amount` more pixels on all four sides: [H + 2 amount, W + 2 amount, C]."""
+    if fill is None:
+        return jnp.pad(image, ((amount, amount), (amount, amount), (0, 0)), mode="edge")
+    for axis in (0, 1):
+        # Joined, not masked: a mask would be computed anew for each pixel that the resampling reads.
+        side = list(image.shape)
+        side[axis] = amount
+        border = jnp.broadcast_to(fill, side)
+        image = jnp.concatenate([border, image, border], axis)
+    return image

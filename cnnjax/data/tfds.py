@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image classification sets by their names in tensorflow-datasets, read without TensorFlow.
+
+A set is read as `run.py prepare` leaves it: prepared once, in ArrayRecord, which is open to random access. MNIST,
+Fashion-MNIST, CIFAR-10 and CIFAR-100, when not prepared, are read from their publishers' files.
+"""
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import pathlib
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from cnnjax.data import raw
+from cnnjax.data.images import read_picture
+from cnnjax.errors import RunError, UsageError, unknown
+from cnnjax.types import Config, Records, Source
+
+_NAME = re.compile(r"(?P<name>[A-Za-z]\w*)(/(?P<config>[\w.\-]+))?(:(?P<version>(\d+|\*)(\.(\d+|\*)){2}))?")
+_BLOCK_BYTES = 1 << 21
+_BLOCK_RECORDS = 512
+
+logger = logging.getLogger(__name__)
+
+
+class Name(NamedTuple):
+    """NAME[/CONFIG][:VERSION] of tensorflow-datasets."""
+
+    name: str
+    config: str | None
+    version: str | None
+
+    def __str__(self) -> str:
+        config = f"/{self.config}" if self.config else ""
+        return f"tfds:{self.name}{config}{f':{self.version}' if self.version else ''}"
+
+
+def load_source(name: str, data: Config) -> Source:
+    """A set of tensorflow-datasets, or the publisher's files of one.
+
+    Args:
+      name: NAME, NAME/CONFIG or NAME:VERSION of a set of tensorflow-datasets, or of a prepared one of the user's own.
+      data: config.data; reads dir.
+
+    Returns:
+      A source with all splits of the set. Labels without names are called "0", "1", ...
+
+    Raises:
+      UsageError: there is no such set.
+      RunError: it is not on this machine and not to be had, or is no image classification set.
+    """
+    wanted, folder = parse_name(name), data_folder(data.dir)
+    builder = find_prepared(wanted, folder)
+    if builder is not None:
+        return _prepared_source(builder)
+    if wanted.name in raw.SETS:
+        source = raw.load_source(wanted.name, folder)
+        if source is None:
+            try:
+                source = raw.download_source(wanted.name)
+            except RunError as error:
+                raise RunError(_not_there(wanted, folder, str(error))) from error
+        return source
+    check_known(wanted)
+    raise RunError(_not_there(wanted, folder))
+
+
+def parse_name(name: str) -> Name:
+    """Splits NAME[/CONFIG][:VERSION].
+
+    Raises:
+      UsageError: it is not of that form.
+    """
+    match = _NAME.fullmatch(name)
+    if not match:
+        raise UsageError(f"tfds:{name} is not of the form tfds:NAME[/CONFIG][:VERSION], as in tfds:cifar10:3.0.2")
+    return Name(match["name"], match["config"], match["version"])
+
+
+def data_folder(directory: str | None) -> pathlib.Path:
+    """Where prepared sets lie: `directory`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    return pathlib.Path(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def check_known(name: Name) -> None:
+    """Raises UsageError, with the nearest names, for a set that tensorflow-datasets does not have."""
+    import tensorflow_datasets as tfds
+
+    known = tfds.list_builders(with_community_datasets=False)  # the community's list is on the network
+    if name.name not in known:
+        raise UsageError(unknown("tensorflow-datasets set", name.name, known))
+
+
+def find_prepared(name: Name, folder: pathlib.Path) -> Any | None:
+    """The builder of a prepared set in ArrayRecord, None when there is none.
+
+    Without a version the newest that is there counts, without a config the set's default.
+
+    Raises:
+      RunError: what is there cannot be read.
+    """
+    if not (folder / name.name).is_dir():
+        return None
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import read_only_builder
+
+    given = {key: value for key, value in (("config", name.config), ("version", name.version)) if value}
+    try:
+        builder = read_only_builder.builder_from_files(name.name, data_dir=str(folder), **given)
+    except tfds.core.DatasetNotFoundError:
+        return None
+    except Exception as error:  # a file of its description is damaged: whatever parses it raises what it likes
+        detail = " ".join(str(error).split())[:200]
+        place = folder / name.name
+        raise RunError(f"cannot read the prepared set in {place} ({detail}); remove it, prepare it again") from error
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        logger.warning("%s is not in ArrayRecord: nothing else is read", builder.data_path)
+        return None
+    return builder
+
+
+def _not_there(name: Name, folder: pathlib.Path, reason: str = "") -> str:
+    """The sentence for a set that is nowhere: what was looked for, where, and how to get it."""
+    place = folder / name.name
+    described = [*place.glob("*/dataset_info.json"), *place.glob("*/*/dataset_info.json")]
+    found = sorted(str(path.parent.relative_to(folder)) for path in described)
+    inside = f" (there is {', '.join(found)})" if found else ""
+    text = f"{name} is not there: no ArrayRecord set in {place}{inside}"
+    command = f"'python run.py prepare {name}'"
+    if name.name not in raw.SETS:
+        return f"{text}; run {command}, or set config.data.dir to the folder that holds {name.name}/"
+    return (
+        f"{text}, {raw.lacking(name.name, folder)}, and {reason}; run {command} where there is a network, "
+        f"or put the raw files into {place}"
+    )
+
+
+def _prepared_source(builder: Any) -> Source:
+    image, label = _image_and_label(builder)
+    feature = builder.info.features[label]
+    digest = hashlib.sha256()
+    splits = {}
+    for split, info in builder.info.splits.items():
+        for path in map(pathlib.Path, info.filepaths):
+            try:
+                status = path.stat()
+            except OSError:
+                raise RunError(
+                    f"{path} of the prepared set is missing; copy it there, or prepare the set again"
+                ) from None
+            digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        if info.num_examples:
+            splits[split] = _records(builder, split, image, label)
+    logger.info("%s: prepared set in %s", builder.name, builder.data_path)
+    names = tuple(str(name) for name in feature.names)
+    return Source(builder.name, names, splits, f"tfds-1 {builder.info.full_name} {digest.hexdigest()}")
+
+
+def _image_and_label(builder: Any) -> tuple[str, str]:
+    """The names of the features to learn from and to learn."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    kinds = (tfds.features.Image, tfds.features.ClassLabel)
+    found = [[key for key, feature in features.items() if isinstance(feature, kind)] for kind in kinds]
+    pair = builder.info.supervised_keys or ()
+    if len(pair) == 2 and pair[0] in found[0] and pair[1] in found[1]:
+        image, label = pair
+    elif [len(keys) for keys in found] == [1, 1]:
+        ((image,), (label,)) = found
+    else:
+        held = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in sorted(features.items()))
+        raise RunError(f"{builder.info.full_name} is no image classification set: it holds {held}; choose another")
+    if np.dtype(features[image].np_dtype).name not in ("uint8", "uint16") or features[label].num_classes is None:
+        held = " ".join(f"{features[image]} and {features[label]}".split())
+        raise RunError(f"{builder.info.full_name} has pixels or labels of unknown range ({held}); choose another set")
+    return image, label
+
+
+def _records(builder: Any, split: str, image: str, label: str) -> Records:
+    import tensorflow_datasets as tfds
+    from google.protobuf.message import DecodeError
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    # Records are parsed here, and not by the data source, which decodes every feature, and slowly.
+    source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    example: Any = tf_example_pb2
+    mode = {1: "L", 3: "RGB"}.get(builder.info.features[image].shape[-1])
+
+    def fetch(indices: Sequence[int]) -> Sequence[bytes]:
+        try:
+            return source.__getitems__(indices)
+        except Exception as error:  # the C++ reader's, about a damaged file
+            raise ValueError(f"its ArrayRecord file is damaged: {error}") from error
+
+    record = read_blocks(fetch, len(source), builder.info.splits[split].num_bytes)
+
+    def read(i: int) -> tuple[Image.Image, int]:
+        try:
+            feature = example.Example.FromString(record(i)).features.feature
+            file: Any = io.BytesIO(feature[image].bytes_list.value[0])
+            number = feature[label].int64_list.value[0]
+        except (DecodeError, IndexError) as error:
+            raise ValueError(f"it has no picture and label ({error})") from error
+        picture = read_picture(file)
+        if mode and picture.mode in ("L", "RGB") and picture.mode != mode:
+            picture = picture.convert(mode)  # as the set declares: some hold gray files among their colour ones
+        return picture, number
+
+    return Records(len(source), read, lambda i: f"{split}[{i}]")
+
+
+def read_blocks(
+    fetch: Callable[[Sequence[int]], Sequence[bytes]], num_records: int, num_bytes: int
+) -> Callable[[int], bytes]:
+    """Single records out of blocks, for reading in order: ArrayRecord fetches many small records 20 times as fast.
+
+    A record fetched alone is only that. The second from the same block brings the whole block, which is kept
+    for a while. So reading in order, by any number of threads, costs little, and reading at random no more than before.
+
+    Args:
+      fetch: `fetch(indices)` gives those records; called from several threads.
+      num_records: how many there are.
+      num_bytes: the size of all of them, roughly.
+
+    Returns:
+      `read(i)`, the record `i`.
+    """
+    size = min(_BLOCK_RECORDS, _BLOCK_BYTES * num_records // max(1, num_bytes))
+    if size < 8:
+        return lambda i: fetch([i])[0]
+    recent: OrderedDict[int, Sequence[bytes]] = OrderedDict()  # empty: asked for once
+    num_recent = 2 + (os.cpu_count() or 1)
+    lock = threading.Lock()
+
+    def read(i: int) -> bytes:
+        number, offset = divmod(i, size)
+        with lock:
+            if number not in recent:
+                recent[number] = ()
+                if len(recent) > num_recent:
+                    recent.popitem(last=False)
+            elif not recent[number]:
+                with contextlib.suppress(ValueError):  # one damaged record spoils a block, not its neighbours
+                    recent[number] = fetch(range(number * size, min((number + 1) * size, num_records)))
+            block = recent[number]
+        return block[offset] if block else fetch([i])[0]
+
+    return read
