@@ -140,10 +140,10 @@ def load_network(workdir: str | None, checkpoint: str = "latest", overrides: Seq
     model = build_model(config, len(info.label_names))
     image = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
     params, model_state = jax.eval_shape(model.init, jax.random.key(0), image)
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    everywhere = devices.replicated(devices.make_mesh())
     abstract = TrainState(
         *jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
             (jnp.zeros(()), params, model_state, (), params if config.train.ema_decay else {}),
         )
     )

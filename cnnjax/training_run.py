@@ -186,22 +186,23 @@ def _written(path: Path) -> str:
 
 
 def _draw(dataset: Dataset, path: Path, evaluation: Evaluation, split: str) -> None:
-    from cnnjax.report import plots  # matplotlib is slow to load, and training need not wait for it
+    # Matplotlib is slow to load, and training need not wait for it.
+    from cnnjax.report.confusion import plot_confusion
+    from cnnjax.report.curves import plot_curves
+    from cnnjax.report.mistakes import plot_mistakes
 
     names = dataset.label_names
-    accuracy = evaluation.summary()["accuracy"]
-    plots.plot_curves(read_metrics(path), path / CURVES, title=f"{path.name}: {dataset.name}")
+    plot_curves(read_metrics(path), path / CURVES, title=f"{path.name}: {dataset.name}")
     matrix = confusion_matrix(evaluation.label, evaluation.prediction, len(names))
-    title = f"{dataset.name}, {len(evaluation.label):,} {split} images, {100 * accuracy:.2f}% right"
-    plots.plot_confusion(matrix, names, path / CONFUSION, title=title)
+    plot_confusion(matrix, names, path / CONFUSION, title=f"{dataset.name}, {split}")
     wrong = np.flatnonzero(evaluation.prediction != evaluation.label)
     worst = wrong[np.argsort(-evaluation.values["loss"][wrong], kind="stable")][:NUM_MISTAKES]
-    plots.plot_mistakes(
+    plot_mistakes(
         dataset.splits[split].image[worst],
         [names[i] for i in evaluation.label[worst]],
         [names[i] for i in evaluation.prediction[worst]],
         [float(p) for p in evaluation.probability[worst]],
         path / MISTAKES,
-        title=f"{dataset.name}, {split}: worst mistakes",
+        title=f"{dataset.name}, {split} mistakes",
         total=len(wrong),
     )

@@ -24,7 +24,7 @@ _count = itertools.count(1)
 
 
 def place(mark: str) -> str:
-    """ "FILE:LINE" of the line of this file that ends in the comment `# at MARK`, as messages show it."""
+    """The line of this file that ends in the comment `# at MARK`, as messages show it: "FILE:LINE"."""
     lines = Path(__file__).read_text().splitlines()
     return f"{FILE}:{1 + [line.endswith(f'# at {mark}') for line in lines].index(True)}"
 
@@ -314,10 +314,14 @@ def log_to_file(x):
     return None
 
 
-def test_side_effects():
-    def change(logits, train, key):
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_side_effects(in_loop):
+    def body(logits, _):
         io_callback(log_to_file, None, logits)  # at callback
-        return logits
+        return logits, None
+
+    def change(logits, train, key):
+        return jax.lax.scan(body, logits, jnp.zeros(3))[0] if in_loop else body(logits, None)[0]
 
     assert complaint(apply=on_logits(change)) == (
         f"side effect: io_callback of log_to_file in {place('callback')}; init and apply must be pure"

@@ -12,82 +12,22 @@ from cnnjax.errors import UsageError
 from cnnjax.models import get_model
 from cnnjax.training_run import train_run
 
-PLAIN = '''
-import jax, jax.numpy as jnp
-from cnnjax.types import Model
-
-def net(*, num_classes, width=8):
-    """Two dense layers in plain jax.numpy."""
-    def init(key, image):
-        first, second = jax.random.split(key)
-        size = image[0].size
-        w1 = jax.random.normal(first, (size, width)) * size**-0.5
-        w2 = jax.random.normal(second, (width, num_classes)) * width**-0.5
-        return {"w1": w1, "w2": w2}, {}
-    def apply(params, model_state, image, *, train, key=None):
-        hidden = jnp.tanh(image.reshape(len(image), -1) @ params["w1"])
-        return {"hidden": hidden, "logits": hidden @ params["w2"]}, model_state
-    return Model(init, apply)
-'''
-
-LINEN = """
-import flax.linen as nn
-from cnnjax.models.adapter import from_linen
-
-class Net(nn.Module):
-    num_classes: int
-    width: int
-    @nn.compact
-    def __call__(self, image, *, train):
-        x = nn.Conv(self.width, (3, 3))(image)
-        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
-        x = nn.Dropout(0.1, deterministic=not train)(x.reshape(len(x), -1))
-        return {"logits": nn.Dense(self.num_classes)(x)}
-
-def net(*, num_classes, width=8):
-    return from_linen(Net(num_classes, width))
-"""
-
-NNX = """
-import jax
-from flax import nnx
-from cnnjax.types import Model
-
-class Net(nnx.Module):
-    def __init__(self, shape, num_classes, width, rngs):
-        self.conv = nnx.Conv(shape[2], width, (3, 3), rngs=rngs)
-        self.norm = nnx.BatchNorm(width, rngs=rngs)
-        self.head = nnx.Linear(shape[0] * shape[1] * width, num_classes, rngs=rngs)
-    def __call__(self, image):
-        x = nnx.relu(self.norm(self.conv(image)))
-        return self.head(x.reshape(len(x), -1))
-
-def net(*, num_classes, width=8):
-    def build(key, shape):
-        return nnx.split(Net(shape, num_classes, width, nnx.Rngs(params=key)), nnx.Param, ...)
-    def init(key, image):
-        _, params, rest = build(key, image.shape[1:])
-        return nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
-    def apply(params, model_state, image, *, train, key=None):
-        graph, like_params, like_rest = nnx.eval_shape(lambda: build(jax.random.key(0), image.shape[1:]))
-        nnx.replace_by_pure_dict(like_params, params)
-        nnx.replace_by_pure_dict(like_rest, model_state)
-        net = nnx.merge(graph, like_params, like_rest)
-        net.train() if train else net.eval()
-        logits = net(image)
-        return {"logits": logits}, nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
-    return Model(init, apply)
-"""
+OUTSIDERS = sorted((Path(__file__).parents[2] / "docs/outsiders").glob("*.py"))
+PLAIN = (Path(__file__).parents[2] / "docs/outsiders/plain_jnp.py").read_text()
 
 
-@pytest.mark.parametrize("source", [PLAIN, LINEN, NNX], ids=["jnp", "linen", "nnx"])
-def test_an_outsider_trains_from_its_own_file(source: str, tiny, tmp_path: Path):
-    file = tmp_path / "mine.py"
-    file.write_text(source)
-    config = tiny(f"model.name={file}:net", "model.width=16", "train.num_steps=40", "train.eval_every_steps=40",
+@pytest.mark.parametrize("file", OUTSIDERS, ids=lambda file: file.stem)
+def test_an_outsider_trains_from_its_own_file(file: Path, tiny, tmp_path: Path):
+    config = tiny(f"model.name={file}:net", "model.width=12", "train.num_steps=40", "train.eval_every_steps=40",
                   "train.checkpoint_every_steps=40", "optimizer.learning_rate=0.1")  # fmt: skip
     text = train_run(config, str(tmp_path / "run"))
     assert float(text.split("test, last step")[1].split()[2].rstrip("%")) > 60  # three classes
+
+
+def test_the_readme_shows_the_tested_outsider():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    body = PLAIN.split('"""\n\n', 1)[1]
+    assert f"```python\n{body}```" in readme
 
 
 def test_a_model_by_module_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layers of a traced network, in order, with their names, parameters and multiply-adds.
+
+A layer is a convolution, a matrix product, a pooling, a flattening, or a module that holds parameters (BatchNorm).
+A parameter goes to the first layer that uses it; a bias, to the layer whose result it is added to.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cnnjax.inspect.kinds import layer_types
+from cnnjax.inspect.leaves import Leaf, Part, Use, find_uses, on_image_path
+from cnnjax.inspect.steps import VIEWS, Scope, Step, Trace, macs
+
+
+class Layer(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+      name: where it is in the network ("stage1/block2/conv1").
+      type: conv, dense, dot (a product without parameters), max_pool, avg_pool, sum_pool, each also with global_
+        before, flatten, batch_norm, norm, affine, or the operation by which a parameter enters ("gather").
+      output_shape: of its result, without the batch axis.
+      params: the parameters counted here.
+      macs: multiply-adds for one image.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+
+
+@dataclass(eq=False)
+class _Row:
+    """A layer while the steps are read."""
+
+    type: str
+    scope: Scope
+    shape: tuple[int, ...]
+    group: Scope  # the layer that its parameters' paths name; () without any
+    macs: int = 0
+    params: int = 0
+    num_leaves: int = 0
+
+
+def find_layers(trace: Trace, leaves: Sequence[Leaf]) -> list[Layer]:
+    """The layers of a traced `apply(params, model_state, image)`, whose first two arguments have these leaves.
+
+    Parameters that the image's way does not use are in a last row, "unused": the rows add up to the leaves' sizes.
+    """
+    uses = _without_root(find_uses(trace, leaves))
+    rows: list[_Row] = []
+    owner: dict[int, _Row | None] = {}  # the layer that a value came out of last; None: there is no such one
+    fresh: set[int] = set()  # results of convolutions and matrix products, before anything is done to them
+    spread: set[int] = set()  # values divided by their own spread
+    taken: set[Part] = set()
+    left = [leaf.size for leaf in leaves]
+    for (step, parts), layer_type in zip(uses, layer_types(uses), strict=True):
+        data = [value.id for value in step.inputs if on_image_path(value)]
+        owners = [owner.get(value) for value in data]
+        source = owners[0] if all(each is owners[0] for each in owners) else _normalizing(owners, step)
+        new = [part for part in sorted(parts - taken) if left[part.leaf] or leaves[part.leaf].is_state]
+        has_state = any(leaves[part.leaf].is_state for part in new)
+        group = _group(parts, leaves)
+        row = None
+        if layer_type is None and new:
+            is_bias = step.primitive in ("add", "sub") and fresh.issuperset(data)
+            row = _home(rows, source, step.scope, group, is_bias=is_bias, has_state=has_state)
+            layer_type = "norm" if spread.intersection(data) else _entry(step)
+        if row is None and layer_type is not None:
+            row = _Row(layer_type, step.scope, step.outputs[0].shape, group, macs(step) * step.times)
+            rows.append(row)
+        if row is not None:
+            if has_state and row.type not in _PRODUCTS:
+                row.type = "batch_norm"
+            for part in new:
+                count = min(part.size, left[part.leaf])
+                left[part.leaf] -= count
+                row.params += count
+            row.num_leaves += sum(not leaves[part.leaf].is_state for part in new)
+            taken.update(new)
+        results, latest = [value.id for value in step.outputs], row or source
+        owner.update(dict.fromkeys(results, latest))
+        if latest is not None and latest.type == "norm" and latest.scope == step.scope:
+            # It begins with a scale of a number a channel, which is then applied to the map.
+            latest.shape = max(latest.shape, step.outputs[0].shape, key=math.prod)
+        if layer_type in _PRODUCTS or (step.primitive in VIEWS and fresh.issuperset(data)):
+            fresh.update(results)
+        if step.primitive in ("rsqrt", "sqrt") or (step.primitive in _SCALING and spread.intersection(data)):
+            spread.update(results)
+    layers = [
+        Layer(name, row.type, _without_batch(row.shape), row.params, row.macs)
+        for name, row in zip(_names(rows), rows, strict=True)
+    ]
+    return layers + ([Layer("unused", "unused", (), sum(left), 0)] if sum(left) else [])
+
+
+def _normalizing(owners: Sequence[_Row | None], step: Step) -> _Row | None:
+    """The normalisation that a step with results of several layers belongs to, if any: scale times (x - mean)."""
+    norms = [row for row in owners if row is not None and row.type == "norm" and row.scope == step.scope]
+    return norms[0] if norms and step.primitive in _SCALING else None
+
+
+_PRODUCTS = ("conv", "dense", "dot")
+_SCALING = (*VIEWS, "mul", "div")
+
+
+def _home(
+    rows: list[_Row], source: _Row | None, scope: Scope, group: Scope, *, is_bias: bool, has_state: bool
+) -> _Row | None:
+    """The layer that parameters belong to which come in by an elementwise step; None: a layer of their own."""
+    for row in reversed(rows):
+        if group and row.group == group:
+            return row
+    if source is None or (has_state and source.type in _PRODUCTS):
+        return None
+    if _words(scope):
+        return source if source.scope == scope else None
+    # Without scopes there are only the parameters' names, and a bias after its kernel tells itself by its place.
+    return source if not group or (is_bias and source.num_leaves == 1) else None
+
+
+def _group(parts: Iterable[Part], leaves: Sequence[Leaf]) -> Scope:
+    """The layer that the path of the largest part names, the turns of opened scans after the first name."""
+    named = [part for part in sorted(parts) if leaves[part.leaf].group]
+    if not named:
+        return ()
+    largest = max(named, key=lambda part: part.size)
+    head, *rest = leaves[largest.leaf].group
+    return (head, *largest.turns, *rest)
+
+
+def _entry(step: Step) -> str:
+    """The type of a layer that consists of its parameters alone."""
+    return "affine" if step.primitive in ("add", "sub", "mul", "div") else step.primitive
+
+
+def _words(scope: Scope) -> tuple[str, ...]:
+    return tuple(part for part in scope if isinstance(part, str))
+
+
+def _without_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[1:] if shape[:1] == (1,) else shape
+
+
+def _without_root(uses: list[Use]) -> list[Use]:
+    """Scopes without the outermost name where all layers share it: a Linen module's own class."""
+    layers = [use.step for use in uses if use.parts or use.step.primitive in ("conv_general_dilated", "dot_general")]
+    heads = {step.scope[:1] for step in layers}
+    if len(heads) != 1 or not _words(head := heads.pop()):
+        return uses
+    return [Use(step._replace(scope=step.scope[1:]) if step.scope[:1] == head else step, parts) for step, parts in uses]
+
+
+def _names(rows: Sequence[_Row]) -> list[str]:
+    """A name for each layer: its scope, else what its parameters are called, else its type; no two alike."""
+    names: list[str] = []
+    for row in rows:
+        scope, group = _words(row.scope), _words(row.group)
+        parts: Sequence[str | int]
+        if scope:
+            alone = not any(other is not row and other.scope[: len(row.scope)] == row.scope for other in rows)
+            inside = group[len(scope) :] if group[: len(scope)] == scope else ()
+            parts = row.scope if alone else (*row.scope, *(inside if group else (row.type,)))
+        elif all(part.isdecimal() for part in group):  # a place in a list is no name: conv_0, conv_1
+            parts = ["_".join([row.type, *group])]
+        else:
+            parts = row.group
+        first = name = "/".join(map(str, parts))
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{first}_{number}"
+        names.append(name)
+    return names
