@@ -21,9 +21,11 @@ from ml_collections.config_flags import config_flags
 from cnnjax.errors import RunError, UsageError, nearest_first, unknown
 
 CONFIG_FILE = "config.json"
+Config = Any
+"""A ConfigDict; its keys are attributes that no type checker knows."""
 
 
-def load_config(spec: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_config(spec: str | None, overrides: Sequence[str] = ()) -> Config:
     """The config of `FILE[:variant]` with `--config.key=value` overrides applied, checked and locked.
 
     Raises:
@@ -38,7 +40,7 @@ def load_config(spec: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
     return finish_config(config, overrides)
 
 
-def finish_config(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+def finish_config(config: ConfigDict, overrides: Sequence[str]) -> Config:
     """Applies overrides to a loaded config, checks the values and locks it."""
     pairs = [_split_override(override) for override in overrides]
     with config.unlocked():
@@ -90,7 +92,7 @@ def difference(old: ConfigDict, new: ConfigDict) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def load_run_config(workdir: Path, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_run_config(workdir: Path, overrides: Sequence[str] = ()) -> Config:
     """The config that a run was started with, from its `config.json`.
 
     Raises:

@@ -14,11 +14,15 @@ Keys of one duration come in two units, `*_epochs` and `*_steps`; exactly one of
 is None. One given on the command line takes the place of the other.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+Config = Any  # a ConfigDict; its keys are attributes that no type checker knows
 
-def get_config(variant: str = "") -> ConfigDict:
+
+def get_config(variant: str = "") -> Config:
     """The defaults, locked: a key that is not here is a typo."""
     if variant:
         raise ValueError(f"the default config has no variant {variant!r}")

@@ -9,12 +9,10 @@ Hardware: not yet measured
 Result: not yet measured
 """
 
-from ml_collections import ConfigDict
-
 from experiments import default
 
 
-def get_config() -> ConfigDict:
+def get_config() -> default.Config:
     config = default.get_config()
     config.model = {"name": "simple_cnn", "widths": (32, 64, 128, 128)}
     config.data.source = "folder:pictures"

@@ -11,12 +11,10 @@ Hardware: not yet measured
 Result: not yet measured
 """
 
-from ml_collections import ConfigDict
-
 from experiments import default
 
 
-def get_config() -> ConfigDict:
+def get_config() -> default.Config:
     config = default.get_config()
     config.model = {"name": "lenet5"}
     config.data.source = "tfds:mnist"

@@ -10,16 +10,13 @@ Hardware: not yet measured
 Result: not yet measured
 """
 
-from ml_collections import ConfigDict
-
 from experiments import default
 
 
-def get_config(variant: str = "softmax") -> ConfigDict:
+def get_config(variant: str = "softmax") -> default.Config:
     config = default.get_config()
-    config.model = {"name": "logistic"}
+    config.model = {"name": "logistic", "one_neuron": variant == "one_neuron"}
     if variant == "one_neuron":
-        config.model.one_neuron = True
         config.data.labels = ("3", "8")
     elif variant != "softmax":
         raise ValueError(f"no variant {variant!r}; there are softmax and one_neuron")

@@ -10,12 +10,10 @@ Hardware: not yet measured
 Result: not yet measured
 """
 
-from ml_collections import ConfigDict
-
 from experiments import default
 
 
-def get_config() -> ConfigDict:
+def get_config() -> default.Config:
     config = default.get_config()
     config.model = {"name": "mlp", "hidden": (800, 400), "dropout_rate": 0.3}
     config.data.source = "tfds:mnist"

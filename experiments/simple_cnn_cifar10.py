@@ -7,12 +7,10 @@ Hardware: not yet measured
 Result: not yet measured
 """
 
-from ml_collections import ConfigDict
-
 from experiments import default
 
 
-def get_config() -> ConfigDict:
+def get_config() -> default.Config:
     config = default.get_config()
     config.model = {"name": "simple_cnn"}
     config.data.source = "tfds:cifar10"
@@ -26,6 +24,6 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 2e-3
     config.schedule.name = "cosine"
     config.schedule.warmup_epochs = 0.5
-    config.train.num_epochs = 20.0
+    config.train.num_epochs = 15.0
     config.train.checkpoint_every_epochs = 2.0
     return config

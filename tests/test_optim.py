@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ def rates(*overrides: str, peak: float = 1.0, num_steps: int = 100, steps_per_ep
     schedule = make_schedule(
         config(*overrides).schedule, peak=peak, num_steps=num_steps, steps_per_epoch=steps_per_epoch
     )
-    return np.array([float(schedule(step)) for step in range(num_steps + 1)])
+    return np.array([np.asarray(schedule(step)) for step in range(num_steps + 1)])
 
 
 def test_epochs_in_steps_are_rounded_up_but_not_by_float_noise():
@@ -62,7 +64,7 @@ def first_update(name: str, *overrides: str) -> dict[str, np.ndarray]:
     tx = make_optimizer(section, lambda step: 0.1)
     params = {"kernel": jnp.array([[2.0, -1.0]]), "bias": jnp.array([3.0])}
     grads = {"kernel": jnp.array([[0.5, 0.25]]), "bias": jnp.array([1.0])}
-    updates, _ = tx.update(grads, tx.init(params), params)
+    updates: Any = tx.update(grads, tx.init(params), params)[0]
     return {k: np.asarray(v) for k, v in updates.items()}
 
 

@@ -5,6 +5,7 @@ Images are float32 [H,W,C]. Values may leave 0..1: the papers do not clip, a nor
 own, and clipping would make the result depend on the order.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -39,9 +40,9 @@ def channel_gain(key: Array, image: Array, *, amount: float) -> Array:
 
 def saturation(key: Array, image: Array, *, amount: float) -> Array:
     """Stretches the colours of an RGB image about their gray by one factor, uniform within 1 +- `amount`."""
-    # Written out: a sum over so short an axis is twenty times slower on a CPU.
-    red, green, blue = (unfused(weight * image[..., i : i + 1]) for i, weight in enumerate(_LUMA))
-    return _stretch(image, red + green + blue, uniform_between(key, 1 - amount, 1 + amount))
+    coarse = jnp.round(image * 4096) / 4096
+    gray = jnp.einsum("hwc,c->hw", coarse, jnp.asarray(_LUMA), precision=jax.lax.Precision.HIGHEST)
+    return _stretch(image, gray[..., None], uniform_between(key, 1 - amount, 1 + amount))
 
 
 def _stretch(image: Array, centre: Array, factor: Array) -> Array:

@@ -43,25 +43,17 @@ def resized_crop(key: Array, image: Array, *, area: tuple[float, float], aspect:
 
 
 def enlarge(image: Array, top: Array, left: Array, box_height: Array, box_width: Array) -> Array:
-    """The box, in whole pixels (float32), resized bilinearly to [H,W,C]; nothing outside the box is read."""
-    # One axis after the other: gathers of whole rows, then of columns.
-    image = _enlarge_axis(image, 0, top, box_height)
-    return _enlarge_axis(image, 1, left, box_width)
+    """The box, in whole pixels (float32), resized bilinearly to [H,W,C]; nothing outside the box is used."""
+    height, width, _ = image.shape
 
+    def positions(count: int, start: Array, size: Array) -> Array:
+        # (i + 1/2) * size / count - 1/2, the same fraction of the box for pixel centres; exact but for the division.
+        inside = ((2 * jnp.arange(count, dtype=jnp.float32) + 1) * size - count) / (2 * count)
+        return start + jnp.clip(inside, 0, size - 1)
 
-def _enlarge_axis(image: Array, axis: int, start: Array, size: Array) -> Array:
-    count = image.shape[axis]
-    # (i + 1/2) * size / count - 1/2, the same fraction of the box for centres of pixels; exact but for the division.
-    position = ((2 * jnp.arange(count, dtype=jnp.float32) + 1) * size - count) / (2 * count)
-    position = start + jnp.clip(position, 0, size - 1)
-    low = jnp.floor(position)
-    high = jnp.minimum(low + 1, start + size - 1)
-    share = jnp.expand_dims(position - low, [i for i in range(image.ndim) if i != axis])
-
-    def take(index: Array) -> Array:
-        return jnp.take(image, index.astype(jnp.int32), axis=axis, mode="clip")
-
-    return blend(take(low), take(high), share)
+    row = positions(height, top, box_height).reshape(height, 1)
+    column = positions(width, left, box_width).reshape(1, width)
+    return _sample(image, *jnp.broadcast_arrays(row, column))
 
 
 def shift(key: Array, image: Array, *, most: int, fill: Fill) -> Array:
@@ -96,10 +88,9 @@ def warp(image: Array, cos: Array, sin: Array, slope: Array, scale: Array, *, fi
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     y = jnp.arange(height, dtype=jnp.float32).reshape(height, 1) - middle_y
     x = jnp.arange(width, dtype=jnp.float32).reshape(1, width) - middle_x
-    # From each output pixel back to the input, undoing the three in reverse; y points down.
-    cos, sin = cos / scale, sin / scale
-    row = unfused(sin * x) + unfused(cos * y)
-    column = unfused(cos * x) - unfused(sin * y) - unfused(slope * row)
+    # The inverse matrix, from each output pixel back to the input; y points down.
+    row = unfused(sin / scale * x) + unfused(cos / scale * y)
+    column = unfused((cos - unfused(slope * sin)) / scale * x) - unfused((sin + unfused(slope * cos)) / scale * y)
     # One pixel of fill all round: between the last pixel and it the two blend, and beyond it there is only fill.
     row = jnp.clip(row + (middle_y + 1), 0, height + 1)
     column = jnp.clip(column + (middle_x + 1), 0, width + 1)
@@ -107,19 +98,21 @@ def warp(image: Array, cos: Array, sin: Array, slope: Array, scale: Array, *, fi
 
 
 def _sample(image: Array, row: Array, column: Array) -> Array:
-    """Bilinear values [h,w,C] of `image` at positions [h,w] within 0..H-1 and 0..W-1; H and W of 2 and more."""
+    """Bilinear values [h,w,C] of `image` at positions [h,w] within 0..H-1 and 0..W-1."""
     height, width, channels = image.shape
-    top = jnp.clip(jnp.floor(row).astype(jnp.int32), 0, height - 2)
-    left = jnp.clip(jnp.floor(column).astype(jnp.int32), 0, width - 2)
-    flat = image.reshape(height * width, channels)
+    next_row, next_column = min(height - 1, 1) * width, min(width - 1, 1)  # 0 where there is only one
+    top = jnp.clip(jnp.floor(row).astype(jnp.int32), 0, max(height - 2, 0))
+    left = jnp.clip(jnp.floor(column).astype(jnp.int32), 0, max(width - 2, 0))
+    # A pixel joined on, never read: so the image is stored once, not computed anew for each of the four gathers.
+    flat = jnp.concatenate([image.reshape(height * width, channels), jnp.zeros((1, channels))])
     corner = top * width + left
 
     def take(offset: int) -> Array:
         return flat.at[corner + offset].get(mode="promise_in_bounds")
 
     across, down = (column - left)[..., None], (row - top)[..., None]
-    above = blend(take(0), take(1), across)
-    below = blend(take(width), take(width + 1), across)
+    above = blend(take(0), take(next_column), across)
+    below = blend(take(next_row), take(next_row + next_column), across)
     return blend(above, below, down)
 
 

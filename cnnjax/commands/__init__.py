@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     debug = "--debug" in argv
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
-    logging.getLogger("absl").setLevel(logging.ERROR)  # the libraries' progress notes are not the user's
+    for library in ("absl", "asyncio"):  # what they report, our own errors say in one line
+        logging.getLogger(library).setLevel(logging.DEBUG if debug else logging.CRITICAL)
     logging.getLogger("cnnjax").setLevel(logging.INFO)
     try:
         command, rest = ("train", argv) if argv[0].startswith("-") else (argv[0], argv[1:])

@@ -18,8 +18,6 @@ def layer_types(uses: Sequence[Use]) -> list[str | None]:
             users[value.id].append(step)
     squares = {step.outputs[0].id for step, _ in uses if _is_square(step)}
     spread = {step.outputs[0].id for step, _ in uses if step.primitive == "broadcast_in_dim"}
-    # A module that divides by its input's own spread takes sums over the map, and yet does not pool.
-    norms = {step.scope for step, _ in uses if step.primitive == "rsqrt" and step.scope}
 
     def layer_type(use: Use) -> str | None:
         step = use.step
@@ -27,8 +25,6 @@ def layer_types(uses: Sequence[Use]) -> list[str | None]:
             return "conv"
         if step.primitive == "dot_general":
             return "dense" if any(not on_image_path(value) for value in step.inputs) and use.parts else "dot"
-        if step.scope in norms:
-            return None
         if step.primitive == "reshape":
             return "flatten" if _is_flattening(step) and step.inputs[0].id not in spread else None
         where = _pooled(step)
@@ -60,8 +56,7 @@ def _pooled(step: Step) -> str | None:
 
 def _is_flattening(step: Step) -> bool:
     before, after = step.inputs[0].shape, step.outputs[0].shape
-    is_map = len(before) > 3 or (len(before) == 3 and min(before[1:]) > 1)
-    return is_map and len(after) == 2 and before[:1] == after[:1]
+    return len(before) > 2 and len(after) == 2 and before[:1] == after[:1]
 
 
 def _is_square(step: Step) -> bool:

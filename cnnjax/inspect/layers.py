@@ -44,7 +44,6 @@ class _Row:
     group: Scope  # the layer that its parameters' paths name; () without any
     macs: int = 0
     params: int = 0
-    num_leaves: int = 0
 
 
 def find_layers(trace: Trace, leaves: Sequence[Leaf]) -> list[Layer]:
@@ -81,7 +80,6 @@ def find_layers(trace: Trace, leaves: Sequence[Leaf]) -> list[Layer]:
                 count = min(part.size, left[part.leaf])
                 left[part.leaf] -= count
                 row.params += count
-            row.num_leaves += sum(not leaves[part.leaf].is_state for part in new)
             taken.update(new)
         results, latest = [value.id for value in step.outputs], row or source
         owner.update(dict.fromkeys(results, latest))
@@ -121,7 +119,7 @@ def _home(
     if _words(scope):
         return source if source.scope == scope else None
     # Without scopes there are only the parameters' names, and a bias after its kernel tells itself by its place.
-    return source if not group or (is_bias and source.num_leaves == 1) else None
+    return source if not group or is_bias else None
 
 
 def _group(parts: Iterable[Part], leaves: Sequence[Leaf]) -> Scope:

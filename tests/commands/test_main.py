@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_evaluate_as_json_and_as_text(capsys, trained: Path):
 def test_predict_takes_files_folders_and_globs_of_any_kind(capsys, trained: Path, tmp_path: Path):
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     array = np.round(digits.images * 255 / 16).astype(np.uint8)
     (tmp_path / "more").mkdir()
     Image.fromarray(array[0]).save(tmp_path / "gray.png")

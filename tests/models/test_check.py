@@ -238,6 +238,14 @@ def test_what_apply_returns(result, message):
     assert complaint(apply=apply) == message
 
 
+def test_two_classes_are_not_taken_for_the_batch():
+    def init(key, image):
+        return {"w": jnp.zeros((64, 2))}, {}
+
+    with pytest.raises(UsageError, match=r"logits must be \[B,K\], here \[3,2\] for 3 images, not \[2,3\]"):
+        check(init, on_logits(lambda logits, train, key: logits.T), num_classes=2)
+
+
 STATE = {"bn": {"mean": jnp.zeros(3), "var": jnp.zeros(3)}}
 
 
