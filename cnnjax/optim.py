@@ -36,7 +36,9 @@ def make_schedule(schedule: Config, *, peak: float, num_steps: int, steps_per_ep
     """
     warmup = duration(schedule, "warmup", steps_per_epoch)
     if warmup >= num_steps and warmup > 0:
-        raise UsageError(f"config.schedule.warmup lasts {warmup} steps, but the run has only {num_steps}")
+        raise UsageError(
+            f"config.schedule.warmup lasts {warmup} steps, but the run has only {num_steps}; set warmup_steps lower"
+        )
     rest = num_steps - warmup
     if schedule.name == "one_cycle":
         rise = warmup / num_steps or 0.3

@@ -46,7 +46,7 @@ def make_prepare(data: Config, augment: Config, num_classes: int) -> tuple[Prepa
         return change(_row_keys(key, AUGMENT_STREAM, batch), _to_float(batch["image"]))
 
     def prepare_train(key: Array, batch: Batch) -> Batch:
-        _per_channel("mean", mean, batch["image"])
+        _per_channel("mean", mean, batch["image"])  # its length, before augmentation fills with it
         image, label = augmented(key, batch), batch["label"]
         if mix is not None:
             partner = _required(batch, "partner")

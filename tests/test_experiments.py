@@ -38,6 +38,6 @@ def test_two_steps_on_synthetic_data(path: Path, variant: str, tmp_path: Path):
 def test_short_and_documented(path: Path):
     text = path.read_text()
     docstring = ast.get_docstring(ast.parse(text)) or ""
-    assert len(text.splitlines()) <= 60
+    assert len(text.splitlines()) <= 50
     assert f"run.py --config={path}" in docstring
     assert re.search(r"^Hardware: ", docstring, re.M) and re.search(r"^Result: ", docstring, re.M)

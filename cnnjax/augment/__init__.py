@@ -41,7 +41,6 @@ def make_augment(augment: Config, mean: tuple[float, ...]) -> AugmentFn:
       UsageError: a number of `config.augment` is out of range.
     """
     check_numbers(augment)
-
     color = np.asarray(mean, np.float32).reshape(1, 1, -1)
     fill = {"black": np.zeros((1, 1, 1), np.float32), "mean": color, "edge": None}[augment.fill]
     crop = {"area": tuple(augment.crop_area), "aspect": tuple(augment.crop_aspect)}

@@ -20,7 +20,7 @@ from cnnjax.types import Array
 LEVELS = 4096
 
 
-def unfused(value: Array) -> Array:
+def unfused(value: Array | float) -> Array:
     """`value` (below 1e30) itself, rounded to float32 before anything is added to it."""
     # One instruction that changes nothing, but stands between the product and the sum. Compilers keep it, unlike
     # jax.lax.optimization_barrier and reduce_precision, because they cannot know the range; a lower bound they do

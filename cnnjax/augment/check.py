@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ranges of `config.augment`: what is out of range is told before anything compiles."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,7 @@ def _interval(low: float, high: float, what: str) -> Rule:
 _FRACTION = _within(0, 1, "in 0..1")
 _WHOLE: Rule = (lambda value: isinstance(value, int) and value >= 0, "a whole number of pixels, 0 or more")
 _POSITIVE_RANGE = _interval(0, 1e6, "a range (low, high) with 0 < low <= high")
-_ALPHA = _within(0, 1e6, "0 (off) or more")
+_NOT_NEGATIVE = _within(0, 1e6, "0 or more")
 
 _RULES: dict[str, Rule] = {
     "mirror": _FRACTION,
@@ -38,11 +37,11 @@ _RULES: dict[str, Rule] = {
     "contrast": _FRACTION,
     "channel_gain": _FRACTION,
     "saturation": _FRACTION,
-    "pca_noise": _within(0, math.inf, "0 or more"),
+    "pca_noise": _NOT_NEGATIVE,
     "cutout": _WHOLE,
     "erase": _FRACTION,
-    "mixup": _ALPHA,
-    "cutmix": _ALPHA,
+    "mixup": _NOT_NEGATIVE,
+    "cutmix": _NOT_NEGATIVE,
 }
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from cnnjax.augment.arithmetic import levels, mean, one_of, unfused, uniform_between
 from cnnjax.types import Array
 
-# Luma of ITU-R BT.601, which Pillow's convert("L") and torchvision take for gray.
-_LUMA = (0.299, 0.587, 0.114)
+# Luma of ITU-R BT.601 (0.299, 0.587, 0.114), which Pillow and torchvision take for gray, in whole parts of 1024.
+_LUMA = np.asarray((306, 601, 117), np.float32) / 1024
 
 # Of the covariance of the RGB values of a random subset of ImageNet's training images in 0..1, the eigenvectors
 # in columns; as published with fb.resnet.torch (S. Gross and M. Wilber, 2016), datasets/imagenet.lua.
@@ -40,6 +40,7 @@ def channel_gain(key: Array, image: Array, *, amount: float) -> Array:
 
 def saturation(key: Array, image: Array, *, amount: float) -> Array:
     """Stretches the colours of an RGB image about their gray by one factor, uniform within 1 +- `amount`."""
+    # The pixels in parts of 4096: so all products and sums are exact, in whatever order they are taken.
     coarse = jnp.round(image * 4096) / 4096
     gray = jnp.einsum("hwc,c->hw", coarse, jnp.asarray(_LUMA), precision=jax.lax.Precision.HIGHEST)
     return _stretch(image, gray[..., None], uniform_between(key, 1 - amount, 1 + amount))

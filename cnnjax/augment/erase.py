@@ -13,7 +13,9 @@ ERASE_AREA = (0.02, 0.4)
 ERASE_ASPECT = (0.3, 3.3)
 
 
-def inside_box(shape: tuple[int, int], top: Array, left: Array, height: Array | int, width: Array | int) -> Array:
+def inside_box(
+    shape: tuple[int, int], top: Array | int, left: Array | int, height: Array | int, width: Array | int
+) -> Array:
     """Where [H,W,1] the pixels of a box are; it may hang over the border. bool."""
     y = jnp.arange(shape[0]).reshape(-1, 1, 1)
     x = jnp.arange(shape[1]).reshape(1, -1, 1)
@@ -41,8 +43,8 @@ def cutout(key: Array, image: Array, *, size: int, color: np.ndarray) -> Array:
 def random_erasing(key: Array, image: Array, *, probability: float) -> Array:
     """Fills a random rectangle with noise, each value uniform over the 256 levels of 0..1.
 
-    A rectangle that is too long for the image is clipped to it, where the paper draws again: that concerns one in
-    25 of a square image.
+    A rectangle that is too long for the image is cut to it, where the paper draws again: one in 25 of those in a
+    square image.
 
     Reference: Zhong et al., "Random erasing data augmentation", 2017, algorithm 1, with the random values (RE-R)
     that the paper recommends.

@@ -14,6 +14,7 @@ from cnnjax.augment.arithmetic import blend, levels, one_of, unfused, uniform_be
 from cnnjax.types import Array
 
 Fill = np.ndarray | None
+Number = Array | float
 
 
 def mirror(key: Array, image: Array, *, probability: float) -> Array:
@@ -42,11 +43,11 @@ def resized_crop(key: Array, image: Array, *, area: tuple[float, float], aspect:
     return enlarge(image, top, left, box_height, box_width)
 
 
-def enlarge(image: Array, top: Array, left: Array, box_height: Array, box_width: Array) -> Array:
+def enlarge(image: Array, top: Number, left: Number, box_height: Number, box_width: Number) -> Array:
     """The box, in whole pixels (float32), resized bilinearly to [H,W,C]; nothing outside the box is used."""
     height, width, _ = image.shape
 
-    def positions(count: int, start: Array, size: Array) -> Array:
+    def positions(count: int, start: Number, size: Number) -> Array:
         # (i + 1/2) * size / count - 1/2, the same fraction of the box for pixel centres; exact but for the division.
         inside = ((2 * jnp.arange(count, dtype=jnp.float32) + 1) * size - count) / (2 * count)
         return start + jnp.clip(inside, 0, size - 1)
@@ -79,10 +80,10 @@ def affine(key: Array, image: Array, *, rotate: float, shear: float, scale: tupl
     return warp(image, cos, sin, slope, uniform_between(scale_key, *scale), fill=fill)
 
 
-def warp(image: Array, cos: Array, sin: Array, slope: Array, scale: Array, *, fill: Fill) -> Array:
-    """Magnifies by `scale`, moves each row `slope` pixels further left than the one above, turns counter-clockwise.
+def warp(image: Array, cos: Number, sin: Number, slope: Number, scale: Number, *, fill: Fill) -> Array:
+    """Magnifies by `scale`, moves each row `slope` pixels further right than the one above, turns counter-clockwise.
 
-    `cos` and `sin` are of the angle. Bilinear, without an anti-aliasing filter when `scale` is below 1.
+    `cos` and `sin` are the angle's. Bilinear, without an anti-aliasing filter when `scale` is below 1.
     """
     height, width, _ = image.shape
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2

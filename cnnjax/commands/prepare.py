@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads a set of tensorflow-datasets and prepares it, once.
+"""Download and prepare a set of TensorFlow Datasets, once.
 
   run.py prepare tfds:NAME[/CONFIG][:VERSION] [--data_dir=DIR]
 

@@ -154,14 +154,14 @@ def test_batch_norm_without_scale_and_bias_and_layer_norm():
         x = nn.BatchNorm(use_running_average=not train, use_scale=False, use_bias=False, name="bn")(x)
         x = nn.LayerNorm(name="ln")(x)
         x = nn.GroupNorm(2, name="gn")(x)
-        x = nn.InstanceNorm(name="in")(x)
+        x = nn.InstanceNorm(use_bias=False, name="in")(x)
         return nn.RMSNorm(name="rms")(x)
 
     assert rows(linen(forward), (4, 4, 2)) == [
         ("bn", "batch_norm", (4, 4, 2), 0, 0),
         ("ln", "norm", (4, 4, 2), 4, 0),
         ("gn", "norm", (4, 4, 2), 4, 0),
-        ("in", "norm", (4, 4, 2), 4, 0),
+        ("in", "norm", (4, 4, 2), 2, 0),
         ("rms", "norm", (4, 4, 2), 2, 0),
     ]
 
@@ -451,9 +451,15 @@ def test_parameters_without_names():
     ]
 
 
+def test_two_kernels_in_a_list_are_two_layers():
+    params = [jnp.zeros((4, 3)), jnp.zeros((3, 2))]
+    found = rows(plain(params, lambda p, state, x: x.reshape(-1, 4) @ p[0] @ p[1]), (2, 2, 1))
+    assert [row[0] for row in found] == ["flatten", "dense_0", "dense_1"]
+
+
 def test_a_bias_of_another_name_belongs_to_the_product_that_it_is_added_to():
     def forward(p, state, x):
-        x = (x.reshape(-1, 4) @ p["one"]).astype(jnp.float32) + p["c"][None]
+        x = (x.reshape(-1, 4) @ p["one"]).astype(jnp.bfloat16) + p["c"][None]
         return jnp.tanh(x) + p["d"][None]
 
     assert rows(plain(zeros(one=(4, 3), c=(3,), d=(3,)), forward), (2, 2, 1))[1:] == [
@@ -528,6 +534,25 @@ def test_stacked_parameters_in_plain_scans():
         ("blocks", "dense", (4,), 0, 16),
         ("shared", "dense", (4,), 16, 5 * 16),  # not opened: one row, five times
     ]
+
+
+def test_a_leaf_used_in_slices_and_as_a_whole_is_counted_once():
+    def forward(p, state, x):
+        def body(x, w):
+            return x @ w @ p["w"].sum(0), None
+
+        return jax.lax.scan(body, x.reshape(-1, 4), p["w"])[0]
+
+    found = rows(plain(zeros(w=(3, 4, 4)), forward), (2, 2, 1))[1:]
+    assert [row[3] for row in found] == [16, 32, 0, 0, 0, 0]
+
+
+def test_im2col_is_no_flattening():
+    def forward(p, state, x):
+        patches = jnp.stack([x[:, i : i + 6, j : j + 6] for i in range(3) for j in range(3)], axis=-2)
+        return (patches.reshape(-1, 27) @ p["conv"]["w"]).reshape(-1, 6, 6, 2)
+
+    assert rows(plain({"conv": zeros(w=(27, 2))}, forward), (8, 8, 3)) == [("conv", "dense", (36, 2), 54, 36 * 54)]
 
 
 def test_branches_count_the_costliest_and_while_loops_once():
