@@ -92,7 +92,9 @@ class Checkpoints:
         with _plain_errors(f"cannot read checkpoint {step} in {self.directory}"):
             stored = self._orbax.checkpointables_metadata(step).metadata[_ITEM]
         if stored is None:  # the library's way to say that it could not read the description
-            raise RunError(f"checkpoint {step} in {self.directory} is damaged; take another one of {self.steps()}")
+            others = [str(other) for other in self.steps() if other != step]
+            remedy = f"take --checkpoint={others[-1]}" if others else "there is no other; train again"
+            raise RunError(f"checkpoint {step} in {self.directory} is damaged: {remedy}")
         differences = compare(like, {name: stored[name] for name in like if name in stored})
         if differences:
             table = format_table(("array", "checkpoint", "this config"), differences, "lll")

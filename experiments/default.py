@@ -61,22 +61,23 @@ def get_config(variant: str = "") -> Config:
     data.synthetic.num_classes = 10
     data.synthetic.image_shape = (32, 32, 3)  # height, width, channels
 
-    # Random changes of the training images, on the device, in this order; 0 (or a range of one point) is off.
+    # Random changes of the training images, on the device, in this order; 0, or (1.0, 1.0), is off. Pixels are in
+    # 0..1, and changes of colour may leave that range. `run.py preview` shows what they do.
     config.augment = augment = ConfigDict()
     augment.mirror = 0.0  # probability of a left-right flip
-    augment.crop_area = (1.0, 1.0)  # random resized crop: range of the area kept, as a fraction
-    augment.crop_aspect = (0.75, 1.3333)  # and of its width / height
+    augment.crop_area = (1.0, 1.0)  # random resized crop: range of the area kept, as a fraction; Inception: (0.08, 1.0)
+    augment.crop_aspect = (0.75, 1.3333)  # and of its width / height, in pixels
     augment.shift = 0  # most pixels moved along each axis (pad by this, then crop at random)
     augment.rotate = 0.0  # most degrees either way
-    augment.shear = 0.0  # most degrees either way
+    augment.shear = 0.0  # most degrees either way, of the vertical; with rotate and scale one bilinear resampling
     augment.scale = (1.0, 1.0)  # range of magnification
-    augment.fill = "black"  # what enters at the border: black | mean (data.mean) | edge
+    augment.fill = "black"  # what enters at the border (shift, rotate, shear, scale): black | mean (data.mean) | edge
     augment.brightness = 0.0  # x + b, b within +- this, in units of the full range
     augment.contrast = 0.0  # a * x about the image's mean, a within 1 +- this
     augment.channel_gain = 0.0  # a * x for each channel by itself, a within 1 +- this
-    augment.saturation = 0.0  # blend with the image's gray, factor within 1 +- this
-    augment.pca_noise = 0.0  # std of AlexNet's noise along the colour axes of ImageNet; the paper: 0.1
-    augment.cutout = 0  # side in pixels of one square blanked out
+    augment.saturation = 0.0  # a * x about the image's gray, a within 1 +- this; RGB only
+    augment.pca_noise = 0.0  # std of AlexNet's noise along the colour axes of ImageNet; the paper: 0.1; RGB only
+    augment.cutout = 0  # side in pixels of one square set to data.mean; it may hang over the border
     augment.erase = 0.0  # probability of a random rectangle filled with noise (random erasing)
     augment.mixup = 0.0  # alpha of Beta(alpha, alpha)
     augment.cutmix = 0.0  # alpha of Beta(alpha, alpha); with mixup on too, each image takes either

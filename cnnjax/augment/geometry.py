@@ -14,6 +14,7 @@ from cnnjax.augment.arithmetic import blend, levels, one_of, unfused, uniform_be
 from cnnjax.types import Array
 
 Fill = np.ndarray | None
+Whole = Array | int
 Number = Array | float
 
 
@@ -36,25 +37,25 @@ def resized_crop(key: Array, image: Array, *, area: tuple[float, float], aspect:
     fraction, place_y, place_x = uniform_between(size_key, (area[0], 0, 0), (area[1], 1, 1), (3,))
     root = jnp.sqrt(fraction * (height * width))
     root_ratio = one_of(ratio_key, np.exp(levels(*np.log(aspect)) / 2))
-    box_height = jnp.clip(jnp.round(root / root_ratio), 1, height)
-    box_width = jnp.clip(jnp.round(root * root_ratio), 1, width)
-    top = jnp.floor(place_y * (height - box_height + 1))
-    left = jnp.floor(place_x * (width - box_width + 1))
+    box_height = jnp.clip(jnp.round(root / root_ratio), 1, height).astype(jnp.int32)
+    box_width = jnp.clip(jnp.round(root * root_ratio), 1, width).astype(jnp.int32)
+    top = jnp.floor(place_y * (height - box_height + 1)).astype(jnp.int32)
+    left = jnp.floor(place_x * (width - box_width + 1)).astype(jnp.int32)
     return enlarge(image, top, left, box_height, box_width)
 
 
-def enlarge(image: Array, top: Number, left: Number, box_height: Number, box_width: Number) -> Array:
-    """The box, in whole pixels (float32), resized bilinearly to [H,W,C]; nothing outside the box is used."""
+def enlarge(image: Array, top: Whole, left: Whole, box_height: Whole, box_width: Whole) -> Array:
+    """The box, in whole pixels, resized bilinearly to [H,W,C]; nothing outside the box is used."""
     height, width, _ = image.shape
 
-    def positions(count: int, start: Number, size: Number) -> Array:
-        # (i + 1/2) * size / count - 1/2, the same fraction of the box for pixel centres; exact but for the division.
-        inside = ((2 * jnp.arange(count, dtype=jnp.float32) + 1) * size - count) / (2 * count)
-        return start + jnp.clip(inside, 0, size - 1)
+    def positions(count: int, start: Whole, size: Whole) -> tuple[Array, Array]:
+        # (i + 1/2) * size / count - 1/2, the same fraction of the box for pixel centres, in parts of 2 count.
+        parts = jnp.clip((2 * jnp.arange(count) + 1) * size - count, 0, (size - 1) * (2 * count))
+        return start + parts // (2 * count), (parts % (2 * count)) / (2 * count)
 
-    row = positions(height, top, box_height).reshape(height, 1)
-    column = positions(width, left, box_width).reshape(1, width)
-    return _sample(image, *jnp.broadcast_arrays(row, column))
+    row, down = (each.reshape(height, 1) for each in positions(height, top, box_height))
+    column, across = (each.reshape(1, width) for each in positions(width, left, box_width))
+    return _sample(image, *jnp.broadcast_arrays(row, column, down, across))
 
 
 def shift(key: Array, image: Array, *, most: int, fill: Fill) -> Array:
@@ -63,7 +64,7 @@ def shift(key: Array, image: Array, *, most: int, fill: Fill) -> Array:
     return translate(image, down, right, most=most, fill=fill)
 
 
-def translate(image: Array, down: Array | int, right: Array | int, *, most: int, fill: Fill) -> Array:
+def translate(image: Array, down: Whole, right: Whole, *, most: int, fill: Fill) -> Array:
     """Moves by `down` and `right` whole pixels, both within `most` either way."""
     return jax.lax.dynamic_slice(pad(image, most, fill), (most - down, most - right, 0), image.shape)
 
@@ -95,26 +96,26 @@ def warp(image: Array, cos: Number, sin: Number, slope: Number, scale: Number, *
     # One pixel of fill all round: between the last pixel and it the two blend, and beyond it there is only fill.
     row = jnp.clip(row + (middle_y + 1), 0, height + 1)
     column = jnp.clip(column + (middle_x + 1), 0, width + 1)
-    return _sample(pad(image, 1, fill), row, column)
+    top, left = jnp.floor(row), jnp.floor(column)
+    return _sample(pad(image, 1, fill), top.astype(jnp.int32), left.astype(jnp.int32), row - top, column - left)
 
 
-def _sample(image: Array, row: Array, column: Array) -> Array:
-    """Bilinear values [h,w,C] of `image` at positions [h,w] within 0..H-1 and 0..W-1."""
+def _sample(image: Array, row: Array, column: Array, down: Array, across: Array) -> Array:
+    """Bilinear values [h,w,C] of `image`: shares `down` and `across` of the way from pixels (row, column) to the next.
+
+    All are [h,w]. The pixel after the last is the last, so the shares do not matter there.
+    """
     height, width, channels = image.shape
-    next_row, next_column = min(height - 1, 1) * width, min(width - 1, 1)  # 0 where there is only one
-    top = jnp.clip(jnp.floor(row).astype(jnp.int32), 0, max(height - 2, 0))
-    left = jnp.clip(jnp.floor(column).astype(jnp.int32), 0, max(width - 2, 0))
     # A pixel joined on, never read: so the image is stored once, not computed anew for each of the four gathers.
     flat = jnp.concatenate([image.reshape(height * width, channels), jnp.zeros((1, channels))])
-    corner = top * width + left
+    next_row, next_column = jnp.minimum(row + 1, height - 1), jnp.minimum(column + 1, width - 1)
 
-    def take(offset: int) -> Array:
-        return flat.at[corner + offset].get(mode="promise_in_bounds")
+    def take(y: Array, x: Array) -> Array:
+        return flat.at[y * width + x].get(mode="promise_in_bounds")
 
-    across, down = (column - left)[..., None], (row - top)[..., None]
-    above = blend(take(0), take(next_column), across)
-    below = blend(take(next_row), take(next_row + next_column), across)
-    return blend(above, below, down)
+    above = blend(take(row, column), take(row, next_column), across[..., None])
+    below = blend(take(next_row, column), take(next_row, next_column), across[..., None])
+    return blend(above, below, down[..., None])
 
 
 def pad(image: Array, amount: int, fill: Fill) -> Array:
