@@ -112,6 +112,14 @@ def test_switching_one_on_leaves_the_draws_of_the_others():
     np.testing.assert_allclose(gains, changed(channel_gain=0.3) / IMAGES, rtol=1e-5)
 
 
+def test_each_has_random_numbers_of_its_own():
+    """Mirrored and darkened would be the same images, did both act on one draw."""
+    images = np.broadcast_to(np.asarray((0.25, 0.5), np.float32).reshape(1, 1, 2, 1), (COUNT, 1, 2, 1))
+    seen = np.asarray(jax.jit(augment_of(mirror=0.5, brightness=0.2))(keys(), images))[:, 0, :, 0]
+    mirrored, darkened = seen[:, 0] > seen[:, 1], seen.sum(axis=1) < 0.75
+    assert 4 < (mirrored == darkened).sum() < COUNT - 4
+
+
 def test_fill_is_black_the_mean_or_the_edge():
     images = np.full((COUNT, 4, 4, 3), 0.875, np.float32)
     for fill, color in (("black", (0, 0, 0)), ("mean", (0.25, 0.5, 0.75)), ("edge", (0.875, 0.875, 0.875))):

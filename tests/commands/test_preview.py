@@ -40,6 +40,8 @@ def test_views_differ_by_epoch_and_are_clipped():
     images, _ = draw(config(brightness=1.0), DATASET, rows=1, views=6)
     assert len(np.unique(images, axis=0)) == 7
     assert images.min() == 0 and images.max() == 255
+    added = images[1:].astype(int) - images[:1]
+    assert all((each >= 0).all() or (each <= 0).all() for each in added)  # none has wrapped around
 
 
 def test_mixed_images_show_both_labels_with_weights():
