@@ -194,7 +194,9 @@ def _draw(dataset: Dataset, path: Path, evaluation: Evaluation, split: str) -> N
     names = dataset.label_names
     plot_curves(read_metrics(path), path / CURVES, title=f"{path.name}: {dataset.name}")
     matrix = confusion_matrix(evaluation.label, evaluation.prediction, len(names))
-    plot_confusion(matrix, names, path / CONFUSION, title=f"{dataset.name}, {split}")
+    right = f"{100 * evaluation.summary()['accuracy']:.2f}% right"
+    title = f"{dataset.name}, {len(evaluation.label):,} {split} images, {right}"
+    plot_confusion(matrix, names, path / CONFUSION, title=title)
     wrong = np.flatnonzero(evaluation.prediction != evaluation.label)
     worst = wrong[np.argsort(-evaluation.values["loss"][wrong], kind="stable")][:NUM_MISTAKES]
     plot_mistakes(

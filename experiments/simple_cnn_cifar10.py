@@ -3,8 +3,8 @@
 
     python run.py --config=experiments/simple_cnn_cifar10.py --workdir=runs/simple_cnn_cifar10
 
-Hardware: not yet measured
-Result: not yet measured
+Hardware: 2 cores of an AMD EPYC that other work shared, 24 GiB, no GPU; Python 3.11, jax 0.10.2, float32
+Result: test accuracy 79.19% (n = 1); 47 min on cores that other work kept busy
 """
 
 from experiments import default

@@ -61,9 +61,10 @@ def test_each_switch_changes_images_by_their_own_keys(key: str):
     assert len(np.unique(augment(keys(), copies), axis=0)) > 1
 
 
-def test_a_row_depends_on_its_key_and_pixels_alone():
+@pytest.mark.parametrize("switches", [{"contrast": 0.3}, ON], ids=["contrast", "all"])
+def test_a_row_depends_on_its_key_and_pixels_alone(switches: dict[str, Any]):
     """Bit for bit: the batch size, the place in the batch and the number of devices change nothing."""
-    augment = jax.jit(augment_of(**ON, fill="mean"))
+    augment = jax.jit(augment_of(**switches, fill="mean"))
     own, images = keys()[:8], IMAGES[:8]
     whole = np.asarray(augment(own, images))
     assert whole.dtype == np.float32
