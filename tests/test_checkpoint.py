@@ -45,8 +45,10 @@ def test_a_reader_leaves_what_is_being_written(tmp_path: Path):
     unfinished = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
     unfinished.mkdir()
     assert Checkpoints(tmp_path).steps() == [1] and unfinished.exists()
-    Checkpoints(tmp_path, keep=2).close()
-    assert not unfinished.exists()  # a new writer: the old one is dead
+    again = Checkpoints(tmp_path, keep=2)  # a new writer: the old one is dead
+    again.save(2, state(2))
+    again.close()
+    assert Checkpoints(tmp_path).steps() == [1, 2]
 
 
 def test_compare_has_three_columns_missing_unexpected_reshaped():
