@@ -6,7 +6,7 @@ import pytest
 
 from cnnjax.errors import UsageError
 from cnnjax.models import MODELS, get_model
-from cnnjax.models.lenet import C3_TABLE
+from cnnjax.models.lenet import C3_TABLE, POOLS
 from cnnjax.types import Model
 
 
@@ -100,3 +100,13 @@ def test_dropout_works_in_training_only():
 
     assert not np.array_equal(logits(True, 0), logits(True, 1))
     np.testing.assert_array_equal(logits(False, 0), logits(False, 1))
+
+
+def test_max_pooling_of_the_lectures():
+    pool = POOLS["max"]
+    four = jnp.array([[4, 6, 1, 1], [1, 3, 1, 3], [4, 0, 0, 8], [8, 5, 4, 0]], jnp.float32)
+    got = pool(four[None, :, :, None], (2, 2), strides=(2, 2))
+    np.testing.assert_array_equal(got[0, :, :, 0], [[6, 3], [8, 8]])
+    five = jnp.array([[3, 3, 2, 1, 0], [0, 0, 1, 3, 1], [3, 1, 2, 2, 3], [2, 0, 0, 2, 2], [2, 0, 0, 0, 1]], jnp.float32)
+    got = pool(five[None, :, :, None], (3, 3), strides=(1, 1))
+    np.testing.assert_array_equal(got[0, :, :, 0], [[3, 3, 3], [3, 3, 3], [3, 2, 3]])
