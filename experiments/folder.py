@@ -5,8 +5,8 @@
 
 Look at what the network is given before training: `run.py preview` with the same flags.
 
-Hardware: not yet measured
-Result: not yet measured
+Hardware: 2 cores of an AMD EPYC that other work shared, 24 GiB, no GPU; Python 3.11, jax 0.10.2, float32
+Result: test accuracy 67.5% (n = 1) on 1,400 pictures of cats and dogs, 200 of them the test set; 5 min 50 s
 """
 
 from experiments import default
