@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluation: every example of a split exactly once, one compiled step over padded and masked batches."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cnnjax import devices
+from cnnjax.data.resident import num_batches
 from cnnjax.errors import RunError
 from cnnjax.metrics import Evaluation
 from cnnjax.types import Array, Model, ModelState, Params, PrepareFn, PyTree, Stream, Task, TrainState
@@ -43,11 +43,10 @@ def make_evaluate(
         return {**task(outputs, batch), "prediction": best.astype(jnp.int32), "probability": chosen}
 
     compiled = jax.jit(step, out_shardings=devices.replicated(mesh))
-    num_batches = math.ceil(stream.num_examples / stream.batch_size)
 
     def evaluate(params: Params, model_state: ModelState) -> Evaluation:
         rows: list[Any] = []
-        for i in range(num_batches):
+        for i in range(num_batches(stream)):
             item = jax.tree.map(lambda x: x[0], stream.items(i, 1))
             rows.append(compiled(params, model_state, stream.arrays, item))
         # Padding stands at the end only, so that cutting leaves each example once, in order.
