@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 # Lower layers first. A module may import from its own layer's package and from layers before it.
 LAYERS = (
     ("types", "errors"),
-    ("config", "metrics", "tasks", "optim", "data", "augment", "report"),
+    ("config", "metrics", "tasks", "optim", "data", "augment", "report", "layers"),
     ("models", "preprocess", "inspect", "devices", "checkpoint"),
     ("step", "evaluate"),
     ("train", "workdir"),
