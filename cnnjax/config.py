@@ -105,7 +105,12 @@ def load_run_config(workdir: Path, overrides: Sequence[str] = ()) -> Config:
         loaded = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RunError(f"cannot read {path}: {error}") from error
-    return finish_config(_from_json(loaded), overrides)
+    config = _from_json(loaded)
+    for key, value in ADDED.items():
+        parent, name = _parent(config, key), key.rpartition(".")[2]
+        if name not in parent:
+            parent[name] = value
+    return finish_config(config, overrides)
 
 
 def _from_json(value: Mapping[str, Any]) -> ConfigDict:
@@ -222,6 +227,11 @@ def _apply(config: ConfigDict, pairs: list[tuple[str, str | None]]) -> None:
             raise UsageError(f"config.{key} = {value!r} is not of type {wanted.__name__}") from error
 
 
+ADDED: dict[str, Any] = {
+    "data.crop_from": 0,
+}
+"""Keys that older runs do not have, each with the value that does what was done before there was such a key."""
+
 Rule = tuple[Callable[[Any], bool], str]
 
 
@@ -253,6 +263,7 @@ RULES: dict[str, Rule] = {
     "data.color": _one_of("keep", "gray", "rgb"),
     "data.image_size": _SIZE,
     "data.resize": _one_of("crop", "pad", "stretch", "fit"),
+    "data.crop_from": _AT_LEAST_0,
     "data.interpolation": _one_of("nearest", "bilinear", "bicubic", "lanczos"),
     "data.on_bad_image": _one_of("error", "skip"),
     "data.max_resident_gib": _POSITIVE,

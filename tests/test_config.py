@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnjax.config import CONFIG_FILE, difference, flatten, load_config, load_run_config
+from cnnjax.config import ADDED, CONFIG_FILE, difference, flatten, load_config, load_run_config
 from cnnjax.errors import RunError, UsageError
 
 DEFAULT = "experiments/default.py"
@@ -116,6 +116,16 @@ def test_a_run_config_comes_back_equal_and_takes_typed_overrides(tmp_path: Path)
         ("train.num_epochs", None, 2.0),
         ("train.num_steps", 5, None),
     ]
+
+
+def test_the_config_of_an_older_run_lacks_newer_keys(tmp_path: Path):
+    config = load()
+    older = json.loads(config.to_json())
+    for key in ADDED:
+        section, name = key.rsplit(".", 1)
+        del older[section][name]
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(older))
+    assert difference(config, load_run_config(tmp_path)) == []
 
 
 def test_a_folder_without_a_run_and_a_damaged_config(tmp_path: Path):

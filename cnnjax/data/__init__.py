@@ -107,7 +107,8 @@ def _cache_keys(source: Source, parts: dict[str, Part], data: Config) -> dict[st
     if data.source.partition(":")[0] not in _NAMED:
         return {}
     policy = {
-        key: data[key] for key in ("color", "exif_orientation", "image_size", "resize", "interpolation", "labels")
+        key: data[key]
+        for key in ("color", "exif_orientation", "image_size", "resize", "crop_from", "interpolation", "labels")
     }
     what = json.dumps([source.name, source.fingerprint, source.label_names, policy, PIL.__version__])
     return {

@@ -60,6 +60,11 @@ def check_policy(data: Config) -> None:
     size = data.image_size
     if len(size) not in (0, 2) or any(side < 1 for side in size):
         raise UsageError(f"config.data.image_size is {tuple(size)}; set it to (height, width) in pixels, or ()")
+    if data.crop_from and (data.resize != "crop" or not size or data.crop_from < max(size)):
+        raise UsageError(
+            f"config.data.crop_from = {data.crop_from} needs config.data.resize=crop and a config.data.image_size of "
+            f"at most that, not {data.resize} and {tuple(size)}"
+        )
 
 
 def read_picture(path: str | pathlib.Path | IO[bytes]) -> Image.Image:
@@ -95,7 +100,7 @@ def picture_to_array(picture: Image.Image | np.ndarray, data: Config) -> np.ndar
 
     Args:
       picture: a PIL image, or an array [H,W] or [H,W,C] of uint8, uint16 or bool.
-      data: config.data; reads color, exif_orientation, image_size, resize, interpolation.
+      data: config.data; reads color, exif_orientation, image_size, resize, crop_from, interpolation.
 
     Returns:
       uint8 [H,W,C]: C is 1 or 3 (an array of another depth keeps it under color "keep"); H and W are
@@ -107,7 +112,7 @@ def picture_to_array(picture: Image.Image | np.ndarray, data: Config) -> np.ndar
     """
     array = _pixels(picture, data.color, data.exif_orientation)
     size = data.image_size
-    return _resized(array, tuple(size), data.resize, data.interpolation) if size else array
+    return _resized(array, tuple(size), data.resize, data) if size else array
 
 
 def picture_to_shape(picture: Image.Image | np.ndarray, data: Config, image_shape: tuple[int, int, int]) -> np.ndarray:
@@ -133,7 +138,7 @@ def picture_to_shape(picture: Image.Image | np.ndarray, data: Config, image_shap
         raise ValueError(f"the picture has {array.shape[2]} channels; the network takes {channels}")
     too_large = array.shape[0] > height or array.shape[1] > width
     resize = "fit" if data.resize == "pad" and too_large else data.resize
-    return _resized(array, (height, width), resize, data.interpolation)
+    return _resized(array, (height, width), resize, data)
 
 
 def _pixels(picture: Image.Image | np.ndarray, color: str, upright: bool) -> np.ndarray:
@@ -194,12 +199,14 @@ def _gray_or_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("L" if mode == "1" else "RGB")
 
 
-def _resized(array: np.ndarray, size: tuple[int, int], resize: str, interpolation: str) -> np.ndarray:
+def _resized(array: np.ndarray, size: tuple[int, int], resize: str, data: Config) -> np.ndarray:
     """uint8 [*size,C] from [H,W,C]."""
     height, width = array.shape[:2]
+    resample = INTERPOLATIONS[data.interpolation]
+    if resize == "crop" and data.crop_from:
+        return _centre_of(array, size, data.crop_from, resample)
     if (height, width) == size:
         return array
-    resample = INTERPOLATIONS[interpolation]
     if resize == "stretch":
         return _scaled(array, size, resample, (0, 0, width, height))
     if resize == "crop":  # scaling the part that is kept equals scaling all, then cropping, to a part of a pixel
@@ -218,6 +225,21 @@ def _resized(array: np.ndarray, size: tuple[int, int], resize: str, interpolatio
     canvas = np.zeros((*size, array.shape[2]), np.uint8)
     canvas[top : top + array.shape[0], left : left + array.shape[1]] = array
     return canvas
+
+
+def _centre_of(array: np.ndarray, size: tuple[int, int], short: int, resample: Image.Resampling) -> np.ndarray:
+    """The centre [*size,C] of the picture scaled to a short side of `short`.
+
+    Sides are cut to whole pixels and the crop's corner is rounded to an even number at a half, as torchvision's
+    Resize and CenterCrop do: published accuracies of downloaded weights depend on it in the last digit.
+    """
+    height, width = array.shape[:2]
+    least = min(height, width)
+    inner = (int(short * height / least), int(short * width / least))
+    if inner != (height, width):
+        array = _scaled(array, inner, resample, (0, 0, width, height))
+    top, left = (round((whole - part) / 2) for whole, part in zip(inner, size, strict=True))
+    return array[top : top + size[0], left : left + size[1]]
 
 
 def _scaled(array: np.ndarray, size: tuple[int, int], resample: Image.Resampling, box: Any) -> np.ndarray:

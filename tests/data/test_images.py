@@ -208,6 +208,17 @@ def test_any_size_can_be_cropped(data: Config):
                 assert array.shape == (*data.image_size, 3)
 
 
+def test_the_centre_of_a_larger_picture(data: Config):
+    """The published evaluation: short side to 256, long side cut to whole pixels, the 224 in the middle."""
+    picture = np.random.default_rng(0).integers(0, 256, (333, 501, 3), np.uint8)
+    data.image_size, data.crop_from = (224, 224), 256
+    scaled = np.asarray(Image.fromarray(picture).resize((385, 256), Image.Resampling.BILINEAR))  # 256 * 501 / 333
+    np.testing.assert_array_equal(picture_to_array(picture, data), scaled[16:240, 80:304])  # 80.5 rounds to 80
+    assert picture_to_shape(Image.fromarray(picture), data, (224, 224, 3)).tolist() == scaled[16:240, 80:304].tolist()
+    same = picture[:224, :224]
+    assert (picture_to_array(same, data) != same).any()  # scaled up and cut, like any other
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_picture_to_shape_serves_any_picture(data: Config, channels: int):
     shape = (6, 8, channels)
@@ -231,6 +242,9 @@ def test_picture_to_shape_pads_what_fits_and_scales_what_does_not(data: Config):
         ({"color": "grey"}, "did you mean 'gray'"),
         ({"resize": "squash"}, "config.data.resize"),
         ({"interpolation": "cubic"}, "did you mean 'bicubic'"),
+        ({"crop_from": 256}, "needs config.data.resize=crop and a config.data.image_size"),
+        ({"crop_from": 256, "image_size": (8, 8), "resize": "pad"}, "crop_from = 256 needs config.data.resize=crop"),
+        ({"crop_from": 200, "image_size": (224, 224)}, "of at most that"),
         ({"image_size": (32,)}, r"image_size is \(32,\)"),
         ({"image_size": (32, 0)}, "height, width"),
     ],
