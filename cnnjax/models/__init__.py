@@ -15,9 +15,14 @@ from types import ModuleType
 from typing import Any, cast
 
 from cnnjax.errors import UsageError, unknown
+from cnnjax.models.alexnet import alexnet, alexnet_one_tower
+from cnnjax.models.autoencoder import autoencoder
 from cnnjax.models.lenet import lenet5
+from cnnjax.models.lenet1989 import lenet1989
 from cnnjax.models.mlp import logistic, mlp
+from cnnjax.models.resnet import resnet, resnet_cifar
 from cnnjax.models.simple_cnn import simple_cnn
+from cnnjax.models.vgg import vgg
 from cnnjax.types import Model
 
 ModelFn = Callable[..., Model]
@@ -25,8 +30,15 @@ ModelFn = Callable[..., Model]
 MODELS: dict[str, ModelFn] = {
     "logistic": logistic,
     "mlp": mlp,
+    "lenet1989": lenet1989,
     "lenet5": lenet5,
     "simple_cnn": simple_cnn,
+    "alexnet": alexnet,
+    "alexnet_one_tower": alexnet_one_tower,
+    "vgg": vgg,
+    "resnet_cifar": resnet_cifar,
+    "resnet": resnet,
+    "autoencoder": autoencoder,
 }
 
 

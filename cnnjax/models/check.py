@@ -15,6 +15,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 from cnnjax.errors import UsageError
 from cnnjax.inspect.compare import find_difference
+from cnnjax.inspect.smallest import empty_layer, explain_size
 from cnnjax.inspect.source import describe_error, line_of
 from cnnjax.inspect.steps import Step, Trace, effects
 from cnnjax.inspect.trace import trace
@@ -36,13 +37,17 @@ def check_model(model: Model, image_shape: tuple[int, int, int], num_classes: in
       name: what the message calls the model.
 
     Raises:
-      UsageError: init or apply cannot be traced; what they return is not as in the contract; they have hidden state
-        or side effects; `train` or `key` does not do what it is there for.
+      UsageError: init or apply cannot be traced; the image is too small; what they return is not as in the contract;
+        they have hidden state or side effects; `train` or `key` does not do what it is there for.
     """
     try:
         traced = _trace_model(model, image_shape, num_classes)
     except BrokenContract as broken:
+        if broken.__cause__ is not None and (small := explain_size(model, image_shape)):
+            raise UsageError(f"model {name}: {small}") from broken.__cause__
         raise UsageError(f"model {name}: {broken}") from broken.__cause__
+    if empty_layer(traced.evaluation[0]) and (small := explain_size(model, image_shape)):
+        raise UsageError(f"model {name}: {small}")
     for check in _CHECKS:
         if complaint := check(traced):
             raise UsageError(f"model {name}: {complaint}")
