@@ -6,13 +6,15 @@ A parameter goes to the first layer that uses it; a bias, to the layer whose res
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from cnnjax.inspect.kinds import layer_types
 from cnnjax.inspect.leaves import Leaf, Part, Use, find_uses, on_image_path
-from cnnjax.inspect.steps import VIEWS, Scope, Step, Trace, macs
+from cnnjax.inspect.receptive import Fields, ReceptiveField
+from cnnjax.inspect.steps import VIEWS, Scope, Step, Trace, Value, macs
 
 
 class Layer(NamedTuple):
@@ -25,6 +27,8 @@ class Layer(NamedTuple):
       output_shape: of its result, without the batch axis.
       params: the parameters counted here.
       macs: multiply-adds for one image.
+      neurons: numbers that it puts out for one image; 0 for "unused".
+      receptive_field: what each of them sees of the image; None where they see nothing.
     """
 
     name: str
@@ -32,6 +36,8 @@ class Layer(NamedTuple):
     output_shape: tuple[int, ...]
     params: int
     macs: int
+    neurons: int
+    receptive_field: ReceptiveField | None
 
 
 @dataclass(eq=False)
@@ -40,7 +46,7 @@ class _Row:
 
     type: str
     scope: Scope
-    shape: tuple[int, ...]
+    value: Value  # its result
     group: Scope  # the layer that its parameters' paths name; () without any
     macs: int = 0
     params: int = 0
@@ -71,7 +77,7 @@ def find_layers(trace: Trace, leaves: Sequence[Leaf]) -> list[Layer]:
             row = _home(rows, source, step.scope, group, is_bias=is_bias, has_state=has_state)
             layer_type = "norm" if spread.intersection(data) else _entry(step)
         if row is None and layer_type is not None:
-            row = _Row(layer_type, step.scope, step.outputs[0].shape, group, macs(step) * step.times)
+            row = _Row(layer_type, step.scope, step.outputs[0], group, macs(step) * step.times)
             rows.append(row)
         if row is not None:
             if has_state and row.type not in _PRODUCTS:
@@ -85,16 +91,19 @@ def find_layers(trace: Trace, leaves: Sequence[Leaf]) -> list[Layer]:
         owner.update(dict.fromkeys(results, latest))
         if latest is not None and latest.type == "norm" and latest.scope == step.scope:
             # It begins with a scale of a number a channel, which is then applied to the map.
-            latest.shape = max(latest.shape, step.outputs[0].shape, key=math.prod)
+            latest.value = max(latest.value, step.outputs[0], key=lambda value: math.prod(value.shape))
         if layer_type in _PRODUCTS or (step.primitive in VIEWS and fresh.issuperset(data)):
             fresh.update(results)
         if step.primitive in ("rsqrt", "sqrt") or (step.primitive in _SCALING and spread.intersection(data)):
             spread.update(results)
-    layers = [
-        Layer(name, row.type, _without_batch(row.shape), row.params, row.macs)
-        for name, row in zip(_names(rows), rows, strict=True)
-    ]
-    return layers + ([Layer("unused", "unused", (), sum(left), 0)] if sum(left) else [])
+    fields = Fields(trace, trace.inputs[len(leaves)])
+    layers = [_layer(name, row, fields) for name, row in zip(_names(rows), rows, strict=True)]
+    return layers + ([Layer("unused", "unused", (), sum(left), 0, 0, None)] if sum(left) else [])
+
+
+def _layer(name: str, row: _Row, fields: Fields) -> Layer:
+    shape = row.value.shape[1:] if row.value.shape[:1] == (1,) else row.value.shape
+    return Layer(name, row.type, shape, row.params, row.macs, math.prod(shape), fields.receptive_field(row.value))
 
 
 def _normalizing(owners: Sequence[_Row | None], step: Step) -> _Row | None:
@@ -141,13 +150,10 @@ def _words(scope: Scope) -> tuple[str, ...]:
     return tuple(part for part in scope if isinstance(part, str))
 
 
-def _without_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[1:] if shape[:1] == (1,) else shape
-
-
 def _without_root(uses: list[Use]) -> list[Use]:
     """Scopes without the outermost name where all layers share it: a Linen module's own class."""
     layers = [use.step for use in uses if use.parts or use.step.primitive in ("conv_general_dilated", "dot_general")]
+    layers = layers or [use.step for use in uses]
     heads = {step.scope[:1] for step in layers}
     if len(heads) != 1 or not _words(head := heads.pop()):
         return uses
@@ -168,10 +174,25 @@ def _names(rows: Sequence[_Row]) -> list[str]:
             parts = ["_".join([row.type, *group])]
         else:
             parts = row.group
-        first = name = "/".join(map(str, parts))
+        first = name = "/".join(map(str, _in_runs(parts)))
         number = 1
         while name in names:
             number += 1
             name = f"{first}_{number}"
         names.append(name)
     return names
+
+
+_RUN = re.compile(r"(.*\D)(\d+)-(\d+)")
+
+
+def _in_runs(parts: Sequence[str | int]) -> list[str | int]:
+    """A name in which turn t of a scan over the blocks a to b, "block{a}-{b}", is the block that it is."""
+    named: list[str | int] = []
+    for part in parts:
+        run = _RUN.fullmatch(named[-1]) if named and isinstance(named[-1], str) and str(part).isdecimal() else None
+        if run:
+            named[-1] = f"{run[1]}{int(run[2]) + int(part)}"
+        else:
+            named.append(part)
+    return named

@@ -11,6 +11,10 @@ VIEWS = ("reshape", "transpose", "broadcast_in_dim", "convert_element_type", "sq
 """Primitives that show the same numbers in another form."""
 
 
+LINKS = ("index", "collect", "join", "carry", "loop")
+"""Names of steps that are no equation of jax's; see `Step`."""
+
+
 class Value(NamedTuple):
     """An array of the traced program.
 
@@ -32,8 +36,10 @@ class Value(NamedTuple):
 class Step(NamedTuple):
     """One primitive operation.
 
-    Three names are not jax's: `index` takes a slice off the leading axis (a scan's input), `stack` puts such
-    slices together again (its output), `join` is a value that comes from one of several branches.
+    Five names are not jax's: `index` takes a slice off the leading axis (a scan's input), `collect` puts such
+    slices together again (its output), `join` is a value that comes from one of several branches. Of a loop whose
+    body is there once, `carry` is what a turn begins with, and `loop` a result after the last turn: its operands are
+    the result of one turn, then, of all that is carried on its way, the values before a turn and those after it.
 
     Attributes:
       primitive: what it does, by jax's name ("conv_general_dilated").
@@ -42,7 +48,7 @@ class Step(NamedTuple):
       outputs: its results.
       scope: the names around it, outermost first (a Linen module's path); an int is the turn of an opened scan.
       times: how often it runs: a scan's length for a body that is not opened; 0 in a branch not counted.
-      eqns: the equations of the jaxprs that it comes from, the calls outermost first, then, but for the three
+      eqns: the equations of the jaxprs that it comes from, the calls outermost first, then, but for the five
         above, its own.
     """
 
@@ -65,7 +71,7 @@ class Trace(NamedTuple):
 
 def effects(step: Step) -> frozenset[Any]:
     """What a step does beside computing its results; jax's effect objects."""
-    return frozenset() if step.primitive in ("index", "stack", "join") else frozenset(step.eqns[-1].effects)
+    return frozenset() if step.primitive in LINKS else frozenset(step.eqns[-1].effects)
 
 
 def macs(step: Step) -> int:

@@ -63,7 +63,7 @@ class _Tape(NamedTuple):
         )
 
     def link(self, name: str, inputs: Sequence[Value], aval: Any, place: _Place, **params: Any) -> Value:
-        """Writes a step that is not an equation (`index`, `stack`, `join`); returns its result."""
+        """Writes a step that is not an equation (one of `LINKS`), its result like `aval`; returns that."""
         result = self.value(aval, _arguments(inputs))
         self.steps.append(Step(name, params, tuple(inputs), (result,), *place))
         return result
@@ -78,7 +78,10 @@ def _walk(program: Any, inputs: Sequence[Value], place: _Place, tape: _Tape, tur
     jaxpr, constants = _open(program)
     known = {var: tape.value(var.aval, (), c) for var, c in zip(jaxpr.constvars, constants, strict=True)}
     known |= dict(zip(jaxpr.invars, inputs, strict=True))
-    heads = {names[0] for eqn in jaxpr.eqns if (names := _names(eqn))}
+    all_names = [names for eqn in jaxpr.eqns if (names := _names(eqn))]
+    heads = {names[0] for names in all_names}
+    # Linen names a function scanned over a module twice: once for the scan, once for the module.
+    skip = 2 if all(names[1:2] == names[:1] for names in all_names) else 1
 
     def read(atom: Any) -> Value:
         return tape.value(atom.aval, (), atom.val) if isinstance(atom, Literal) else known[atom]
@@ -86,7 +89,7 @@ def _walk(program: Any, inputs: Sequence[Value], place: _Place, tape: _Tape, tur
     for eqn in jaxpr.eqns:
         name, operands, local = eqn.primitive.name, [read(atom) for atom in eqn.invars], _names(eqn)
         if turn is not None:
-            local = (*heads, turn, *local[1:]) if len(heads) == 1 else (turn, *local)
+            local = (*heads, turn, *local[skip:]) if len(heads) == 1 else (turn, *local)
         inner = place._replace(scope=(*place.scope, *local), eqns=(*place.eqns, eqn))
         if name in _CONTROL:
             results = _CONTROL[name](eqn, operands, inner, tape)
@@ -110,27 +113,68 @@ def _scan(eqn: Any, operands: list[Value], place: _Place, tape: _Tape) -> list[V
     slices = [var.aval for var in _open(body)[0].invars[num_consts + num_carry :]]
     opened = length > 1 and any(value.arguments == {0} for value in stacked)
     turns = [*range(length)] if opened else [None]
-    results = {}
+    results, start, before = {}, len(tape.steps), []
+    if not opened and length > 1:
+        carry = before = _enter(carry, place, tape)
     for turn in reversed(turns) if eqn.params["reverse"] else turns:
         parts = [
             tape.link("index", [value], aval, place, index=turn) for value, aval in zip(stacked, slices, strict=True)
         ]
         inner = place if opened else place._replace(times=place.times * length)
         outputs = _walk(body, [*fixed, *carry, *parts], inner, tape, turn)
+        if before and turn is None:
+            outputs = _leave(before, outputs, tape, start, place)
         carry, results[turn] = outputs[:num_carry], outputs[num_carry:]
     pieces = zip(*(results[turn] for turn in turns), strict=True)
     stacks = zip(pieces, eqn.outvars[num_carry:], strict=True)
-    return [*carry, *(tape.link("stack", each, var.aval, place) for each, var in stacks)]
+    return [*carry, *(tape.link("collect", each, var.aval, place) for each, var in stacks)]
 
 
 def _while(eqn: Any, operands: list[Value], place: _Place, tape: _Tape) -> list[Value]:
     first = eqn.params["cond_nconsts"]
     second = first + eqn.params["body_nconsts"]
-    carry = operands[second:]
-    proceed = _walk(eqn.params["cond_jaxpr"], [*operands[:first], *carry], place, tape)
-    results = _walk(eqn.params["body_jaxpr"], [*operands[first:second], *carry], place, tape)
+    start, carry = len(tape.steps), operands[second:]
+    before = _enter(carry, place, tape)
+    proceed = _walk(eqn.params["cond_jaxpr"], [*operands[:first], *before], place, tape)
+    results = _walk(eqn.params["body_jaxpr"], [*operands[first:second], *before], place, tape)
+    results = _leave(before, results, tape, start, place)
     either = zip(eqn.outvars, carry, results, strict=True)
     return [tape.link("join", [before, after, *proceed], var.aval, place) for var, before, after in either]
+
+
+def _enter(carry: Sequence[Value], place: _Place, tape: _Tape) -> list[Value]:
+    """What a turn begins with: no longer the constant, if it was one, that the first turn begins with."""
+    return [tape.link("carry", [value], value, place) for value in carry]
+
+
+def _leave(before: Sequence[Value], results: Sequence[Value], tape: _Tape, start: int, place: _Place) -> list[Value]:
+    """The results after the last turn; the first of them are carried into the next turn, where they are `before`.
+
+    Each depends on what was carried only as far as its own steps, those from `start` on, say.
+    """
+    made_by = {value.id: step for step in tape.steps[start:] for value in step.outputs}
+
+    def carried(result: Value) -> list[int]:
+        found: set[int] = set()
+        stack, visited = [result], set()
+        while stack:
+            value = stack.pop()
+            if value.id in visited:
+                continue
+            visited.add(value.id)
+            stack += made_by[value.id].inputs if value.id in made_by else ()
+            for i, each in enumerate(before):
+                if each.id == value.id and i not in found:
+                    found.add(i)
+                    stack.append(results[i])
+        return sorted(found)
+
+    after = []
+    for result in results:
+        way = carried(result)
+        operands = [result, *(before[i] for i in way), *(results[i] for i in way)]
+        after.append(tape.link("loop", operands, result, place))
+    return after
 
 
 def _cond(eqn: Any, operands: list[Value], place: _Place, tape: _Tape) -> list[Value]:

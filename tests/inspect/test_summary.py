@@ -16,7 +16,7 @@ from cnnjax.errors import UsageError
 from cnnjax.inspect.summary import format_table, summarize, to_json
 from cnnjax.models.adapter import compute_in, from_linen
 from cnnjax.types import Model
-from cnnjax.workdir import begin
+from cnnjax.workdir import begin, describe_dataset
 
 CONV = ("NHWC", "HWIO", "NHWC")
 
@@ -61,7 +61,7 @@ def rows(model, shape):
     assert summary.params == sum(layer.params for layer in summary.layers)
     assert summary.macs == sum(layer.macs for layer in summary.layers)
     assert len({layer.name for layer in summary.layers}) == len(summary.layers)
-    return [tuple(layer) for layer in summary.layers]
+    return [tuple(layer)[:5] for layer in summary.layers]
 
 
 def test_lenet():
@@ -93,14 +93,14 @@ def test_the_lectures_perceptron_and_its_table():
     assert format_table(summary).splitlines() == [
         "mlp, input 28x28x1",
         "",
-        "layer       type     output shape  parameters  multiply-adds",
-        "----------  -------  ------------  ----------  -------------",
-        "flatten     flatten  784                    0              0",
-        "hidden_800  dense    800              628,000        627,200",
-        "hidden_400  dense    400              320,400        320,000",
-        "output      dense    10                 4,010          4,000",
-        "----------  -------  ------------  ----------  -------------",
-        "total                                 952,410        951,200",
+        "layer       type     output  parameters  neurons  multiply-adds  field  jump  start",
+        "----------  -------  ------  ----------  -------  -------------  -----  ----  -----",
+        "flatten     flatten  784              0      784              0      1     1      0",
+        "hidden_800  dense    800        628,000      800        627,200     28     -      0",
+        "hidden_400  dense    400        320,400      400        320,000     28     -      0",
+        "output      dense    10           4,010       10          4,000     28     -      0",
+        "----------  -------  ------  ----------  -------  -------------  -----  ----  -----",
+        "total                           952,410                 951,200",
     ]
 
 
@@ -112,8 +112,24 @@ def test_json_is_what_it_says():
         "model": "net",
         "input_shape": [2, 3, 1],
         "layers": [
-            {"name": "flatten", "type": "flatten", "output_shape": [6], "params": 0, "macs": 0},
-            {"name": "output", "type": "dense", "output_shape": [2], "params": 14, "macs": 12},
+            {
+                "name": "flatten",
+                "type": "flatten",
+                "output_shape": [6],
+                "params": 0,
+                "macs": 0,
+                "neurons": 6,
+                "receptive_field": {"size": [1, 1], "jump": [1, 1], "start": [0, 0]},
+            },
+            {
+                "name": "output",
+                "type": "dense",
+                "output_shape": [2],
+                "params": 14,
+                "macs": 12,
+                "neurons": 2,
+                "receptive_field": {"size": [2, 3], "jump": [None, None], "start": [0, 0]},
+            },
         ],
         "params": 14,
         "macs": 12,
@@ -611,7 +627,7 @@ def test_bfloat16_computation_changes_no_row():
     assert rows(compute_in(model, jnp.bfloat16), (4, 4, 1)) == rows(model, (4, 4, 1))
 
 
-def test_long_names_and_huge_numbers_fit_into_100_columns():
+def test_long_names_and_huge_numbers_fit_into_120_columns():
     class Deep(nn.Module):
         depth: int
 
@@ -623,8 +639,11 @@ def test_long_names_and_huge_numbers_fit_into_100_columns():
 
     model = linen(lambda x, train: Deep(4, name="deep")(x))
     table = format_table(summarize(model, (2048, 1024, 512), "deep"))
-    assert max(map(len, table.splitlines())) < 100
-    assert "\n..._name/a_rather_long_name/conv  conv " in table
+    assert max(map(len, table.splitlines())) < 120
+    assert "\n...ng_name/conv  conv " in table
+    small = format_table(summarize(model, (8, 8, 1), "deep"))
+    assert "\n...long_name/a_rather_long_name/conv  conv " in small
+    assert all(len(line) < 120 for line in small.splitlines())
 
 
 def test_an_image_that_does_not_fit_is_one_line():
@@ -644,10 +663,27 @@ def test_the_command_for_a_config_and_for_a_run(tiny, tmp_path, capsys):
     assert (document["model"], document["input_shape"], document["params"]) == ("mlp", [4, 6, 1], 125 + 60)
 
     config = tiny()
-    begin(tmp_path, config, load_dataset(config.data))
+    begin(tmp_path, config, describe_dataset(load_dataset(config.data)))
     assert main(["summary", f"--workdir={tmp_path}"]) == 0
     table = capsys.readouterr().out.splitlines()
     assert table[0] == "mlp, input 8x8x1"
     assert table[-1].split() == ["total", "547", "536"]  # 64 * 8 + 8 + 8 * 3 + 3
     assert main(["summary"]) == 2
     assert capsys.readouterr().err.startswith("error: no config given")
+
+
+def test_the_command_needs_no_data_when_told_shape_and_classes(capsys):
+    config = [
+        f"--config={Path(__file__).parents[2] / 'experiments/default.py'}",
+        "--config.data.source=folder:/nowhere",
+        "--config.model.hidden=(5,)",
+    ]
+    assert main(["summary", *config, "--input=4x6x1", "--num_classes=3", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["input_shape"], document["params"]) == ([4, 6, 1], 24 * 5 + 5 + 5 * 3 + 3)
+    assert main(["summary", *config, "--input=4x6x1"]) == 2
+    assert capsys.readouterr().err.endswith("are not here to count their classes; give --num_classes=K\n")
+    assert main(["summary", *config, "--num_classes=3"]) == 2
+    assert capsys.readouterr().err.endswith("give --input=HxWxC\n")
+    assert main(["summary", *config, "--num_classes=0"]) == 2
+    assert capsys.readouterr().err == "error: --num_classes is 0; it takes 1 or more\n"
