@@ -229,6 +229,8 @@ def _apply(config: ConfigDict, pairs: list[tuple[str, str | None]]) -> None:
 
 ADDED: dict[str, Any] = {
     "data.crop_from": 0,
+    "task.loss": "cross_entropy",
+    "task.reconstruction_loss": "mse",
 }
 """Keys that older runs do not have, each with the value that does what was done before there was such a key."""
 

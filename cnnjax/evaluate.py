@@ -37,10 +37,13 @@ def make_evaluate(
         # Nothing is drawn at random in evaluation; the key only fills the signature.
         batch = prepare(jax.random.key(0), batch)
         outputs, _ = model.apply(params, model_state, batch["image"], train=False)
+        values = task(outputs, batch)
+        if "logits" not in outputs:
+            return values
         probability = jax.nn.softmax(outputs["logits"])
         best = jnp.argmax(probability, axis=-1)
         chosen = jnp.take_along_axis(probability, best[:, None], axis=-1)[:, 0]
-        return {**task(outputs, batch), "prediction": best.astype(jnp.int32), "probability": chosen}
+        return {**values, "prediction": best.astype(jnp.int32), "probability": chosen}
 
     compiled = jax.jit(step, out_shardings=devices.replicated(mesh))
 
@@ -51,7 +54,7 @@ def make_evaluate(
             rows.append(compiled(params, model_state, stream.arrays, item))
         # Padding stands at the end only, so that cutting leaves each example once, in order.
         values = {name: np.concatenate([np.asarray(row[name]) for row in rows])[: len(label)] for name in rows[0]}
-        prediction, probability = values.pop("prediction"), values.pop("probability")
+        prediction, probability = values.pop("prediction", None), values.pop("probability", None)
         bad = int(np.sum(~np.isfinite(values["loss"])))
         if bad:
             raise RunError(f"the network's output is not finite for {bad} of {len(label)} examples")

@@ -85,7 +85,7 @@ def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -
         steps_per_epoch=plan.steps_per_epoch,
     )
     tx = make_optimizer(config.optimizer, schedule)
-    task = make_task(config.task, train=True)
+    task = make_task(config.task, config.data, train=True)
     ema_decay = config.train.ema_decay
     train_step = make_train_step(model, task, tx, prepare, accumulate=config.train.accumulate, ema_decay=ema_decay)
     key = jax.random.key(config.seed)
@@ -108,7 +108,7 @@ def build_evaluate(config: Config, model: Model, split: Split, num_classes: int,
     batch_size += -batch_size % mesh.size  # padding is masked, so the last batch may be any size
     put = partial(jax.device_put, device=devices.replicated(mesh))
     stream = eval_stream(split, batch_size=batch_size, put=put)
-    return make_evaluate(model, make_task(config.task, train=False), prepare, stream, split.label, mesh)
+    return make_evaluate(model, make_task(config.task, config.data, train=False), prepare, stream, split.label, mesh)
 
 
 def restore_evaluated(checkpoints: Checkpoints, abstract: TrainState, step: int) -> tuple[Params, ModelState]:

@@ -27,15 +27,24 @@ def means(sums: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
 class Evaluation(NamedTuple):
     """What a network says of each example of a split, in the split's order."""
 
-    values: dict[str, np.ndarray]  # [N] float32 each: loss (nats) and the metrics of the task
-    prediction: np.ndarray  # [N] int32, the likeliest class
-    probability: np.ndarray  # [N] float32, the probability of that class
+    values: dict[str, np.ndarray]  # [N] float32 each: loss and the metrics of the task
+    prediction: np.ndarray | None  # [N] int32, the likeliest class; None of a network without classes
+    probability: np.ndarray | None  # [N] float32, the probability of that class
     label: np.ndarray  # [N] int32
 
     def summary(self) -> dict[str, float]:
         """The mean of each value over all examples, the loss first."""
         names = sorted(self.values, key=lambda name: (name != "loss", name))
         return {name: float(np.mean(self.values[name], dtype=np.float64)) for name in names}
+
+
+def format_metric(name: str, value: float) -> str:
+    """A value as tables show it: accuracies in percent, `psnr` in dB, `mse` with a digit more than the others."""
+    if name.endswith("accuracy"):
+        return f"{100 * value:.2f}%"
+    if name == "psnr":
+        return f"{value:.2f} dB"
+    return f"{value:.5f}" if name == "mse" else f"{value:.4f}"
 
 
 def confusion_matrix(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predictions for pictures from files, prepared as the network's training set was."""
+"""What a trained network says of pictures, from files too, prepared as the network's training set was."""
 
 import glob
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.data.folder import EXTENSIONS
@@ -13,9 +14,10 @@ from cnnjax.data.images import picture_to_shape, read_picture
 from cnnjax.errors import RunError
 from cnnjax.experiment import Network
 from cnnjax.preprocess import make_prepare
-from cnnjax.types import Array, Batch
+from cnnjax.types import Array, Batch, Config, Model, ModelState, Outputs, Params
 
 Predict = Callable[[np.ndarray], np.ndarray]
+Infer = Callable[[Params, ModelState, Array], Outputs]
 
 
 def picture_files(place: str) -> list[Path]:
@@ -47,24 +49,40 @@ def load_pictures(files: list[Path], network: Network) -> tuple[np.ndarray, dict
     return np.array(images, np.uint8).reshape(-1, *network.info.image_shape), unreadable
 
 
+def make_infer(config: Config, model: Model, num_classes: int) -> Infer:
+    """`infer(params, model_state, image)`: from stored pixels, uint8 [B,H,W,C], to what the network says of them.
+
+    Pure; the preparation (division by 255, normalisation) is part of it. A classifier gives `logits` and
+    `probabilities` [B,K] float32, an autoencoder `recon` [B,H,W,C], in 0..1, and `latent`, where the network has them.
+    """
+    _, prepare = make_prepare(config.data, config.augment, num_classes)
+
+    def infer(params: Params, model_state: ModelState, image: Array) -> Outputs:
+        rows = jnp.zeros(image.shape[:1], jnp.int32)
+        batch = prepare(jax.random.key(0), Batch(image=image, label=rows, mask=rows))
+        outputs, _ = model.apply(params, model_state, batch["image"], train=False)
+        heads = {name: outputs[name] for name in ("logits", "recon", "latent") if name in outputs}
+        return {**heads, "probabilities": jax.nn.softmax(heads["logits"])} if "logits" in heads else heads
+
+    return infer
+
+
 def make_predict(network: Network, batch_size: int) -> Predict:
     """`predict(image)`: class probabilities float32 [n,K] of uint8 images [n,H,W,C], n at most `batch_size`.
 
-    Raises (the returned function):
-      RunError: the network's output is not finite.
+    Raises:
+      RunError: the network has no classes. The returned function: the network's output is not finite.
     """
-    _, prepare = make_prepare(network.config.data, network.config.augment, len(network.info.label_names))
-
-    @jax.jit
-    def probabilities(image: Array) -> Array:
-        rows = np.zeros(len(image), np.int32)
-        batch = prepare(jax.random.key(0), Batch(image=image, label=rows, mask=rows))  # pyright: ignore
-        outputs, _ = network.model.apply(network.params, network.model_state, batch["image"], train=False)
-        return jax.nn.softmax(outputs["logits"])
+    infer = make_infer(network.config, network.model, len(network.info.label_names))
+    images = jax.ShapeDtypeStruct((batch_size, *network.info.image_shape), jnp.uint8)
+    if "probabilities" not in jax.eval_shape(infer, network.params, network.model_state, images):
+        raise RunError(f"{network.config.model.name} reconstructs pictures and has no classes, so it predicts none")
+    compiled = jax.jit(infer)
 
     def predict(image: np.ndarray) -> np.ndarray:
         padding = np.zeros((batch_size - len(image), *image.shape[1:]), np.uint8)  # one shape: compiled once
-        result = np.asarray(probabilities(np.concatenate([image, padding])))[: len(image)]
+        outputs = compiled(network.params, network.model_state, np.concatenate([image, padding]))
+        result = np.asarray(outputs["probabilities"])[: len(image)]
         if not np.isfinite(result).all():
             raise RunError("the network's output is not finite; its parameters are damaged or it diverged in training")
         return result

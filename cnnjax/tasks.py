@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a network is trained for: from outputs and a batch to per-example losses and metrics."""
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -8,16 +10,28 @@ import optax
 from cnnjax.errors import UsageError, unknown
 from cnnjax.types import Array, Batch, Config, Outputs, Task
 
+TASKS = ("classification", "reconstruction")
 
-def classification(*, label_smoothing: float = 0.0) -> Task:
-    """Softmax cross-entropy in nats, `accuracy` and `top5_accuracy` (0 or 1); K <= 5 makes the last always 1.
+
+def classification(*, loss: str = "cross_entropy", label_smoothing: float = 0.0) -> Task:
+    """A loss, `accuracy` and `top5_accuracy` (0 or 1); K <= 5 makes the last always 1.
 
     `label` is [B] int32, or [B,K] probabilities when classes are mixed; the likeliest class then counts as the
     true one. Label smoothing as in Szegedy et al. 2016 (arXiv:1512.00567), section 7.
+
+    Args:
+      loss: "cross_entropy", of the softmax, in nats; or "squared_error", of the logits as they are against +1 for
+        the true class and -1 for the others, the mean over the K classes (LeCun et al. 1989, Neural Computation
+        1(4), 541-551).
+      label_smoothing: probability taken from the true class and spread over all K, before either loss.
+
+    Raises:
+      UsageError: no such loss. The returned function: the network gives no `logits`.
     """
+    per_example = _find("config.task.loss", loss, _CLASSIFICATION_LOSSES)
 
     def task(outputs: Outputs, batch: Batch) -> dict[str, Array]:
-        logits, label = outputs["logits"], batch["label"]
+        logits, label = _output(outputs, "logits", "classification"), batch["label"]
         num_classes = logits.shape[-1]
         target = label if label.ndim == 2 else jax.nn.one_hot(label, num_classes)
         truth = jnp.argmax(target, axis=-1)
@@ -25,7 +39,7 @@ def classification(*, label_smoothing: float = 0.0) -> Task:
         # Ties and NaN count against the truth, so that a constant or broken network does not score.
         rank = jnp.sum(~(logits < true_logit), axis=-1) - 1
         return {
-            "loss": optax.softmax_cross_entropy(logits, optax.smooth_labels(target, label_smoothing)),
+            "loss": per_example(logits, optax.smooth_labels(target, label_smoothing)),
             "accuracy": (rank < 1).astype(jnp.float32),
             "top5_accuracy": (rank < min(5, num_classes)).astype(jnp.float32),
         }
@@ -33,11 +47,81 @@ def classification(*, label_smoothing: float = 0.0) -> Task:
     return task
 
 
-TASKS = {"classification": classification}
+def reconstruction(*, loss: str = "mse", mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,)) -> Task:
+    """How well `recon` [B,H,W,C] repeats the picture that the network was given: a loss, `mse` and `psnr`.
+
+    Pixels are in 0..1, of the picture and of `recon`, however the network's input is normalised: the picture is
+    the input with the normalisation undone, augmentation included. `mse` is the mean square over an image's pixels
+    and channels; `psnr` = 10 log10(1 / mse) in dB, of each image by itself, 100 at most.
+
+    Args:
+      loss: "mse"; or "bce", the cross-entropy of a pixel taken as the probability of white, in nats, the mean over
+        an image (a perfect copy of gray pixels has a loss above 0); for a network that ends in a sigmoid.
+      mean: of the normalisation, `config.data.mean`.
+      std: of the normalisation, `config.data.std`.
+
+    Raises:
+      UsageError: no such loss. The returned function: the network gives no `recon`, or one of another shape.
+    """
+    per_pixel = _find("config.task.reconstruction_loss", loss, _RECONSTRUCTION_LOSSES)
+
+    def task(outputs: Outputs, batch: Batch) -> dict[str, Array]:
+        recon, image = _output(outputs, "recon", "reconstruction"), batch["image"]
+        if recon.shape != image.shape:
+            raise UsageError(
+                f"the network turns pictures {image.shape[1:]} into recon {recon.shape[1:]}; make them equal"
+            )
+        shift, scale = (jnp.asarray(numbers, image.dtype).reshape(1, 1, 1, -1) for numbers in (mean, std))
+        picture = image * scale + shift
+        mse = jnp.mean(jnp.square(recon - picture), axis=(1, 2, 3))
+        return {
+            "loss": jnp.mean(per_pixel(recon, picture), axis=(1, 2, 3)),
+            "mse": mse,
+            "psnr": -10 * jnp.log10(jnp.maximum(mse, _LEAST_MSE)),
+        }
+
+    return task
 
 
-def make_task(task: Config, *, train: bool) -> Task:
-    """The task of `config.task`; label smoothing belongs to training and leaves evaluation alone."""
-    if task.name not in TASKS:
-        raise UsageError(unknown("config.task.name", task.name, TASKS))
-    return TASKS[task.name](label_smoothing=task.label_smoothing if train else 0.0)
+def make_task(task: Config, data: Config, *, train: bool) -> Task:
+    """The task of `config.task`; label smoothing belongs to training and leaves evaluation alone.
+
+    `data` is `config.data`, which knows how the network's input is normalised.
+    """
+    if task.name == "classification":
+        return classification(loss=task.loss, label_smoothing=task.label_smoothing if train else 0.0)
+    if task.name == "reconstruction":
+        return reconstruction(loss=task.reconstruction_loss, mean=data.mean, std=data.std)
+    raise UsageError(unknown("config.task.name", task.name, TASKS))
+
+
+def _output(outputs: Outputs, name: str, task: str) -> Array:
+    if name not in outputs:
+        others = {"logits": "classification", "recon": "reconstruction"}
+        fitting = [other for output, other in others.items() if output in outputs]
+        remedy = f"; this one is for config.task.name={fitting[0]}" if fitting else ""
+        raise UsageError(f"the task {task} needs a network with the output {name!r}{remedy}")
+    return outputs[name]
+
+
+def _find(key: str, name: str, known: dict[str, Callable[..., Array]]) -> Callable[..., Array]:
+    if name not in known:
+        raise UsageError(unknown(key, name, known))
+    return known[name]
+
+
+def _squared_error(logits: Array, target: Array) -> Array:
+    """[B], against the probabilities `target` [B,K] stretched from 0..1 to -1..1."""
+    return jnp.mean(jnp.square(logits - (2 * target - 1)), axis=-1)
+
+
+def _binary_cross_entropy(recon: Array, picture: Array) -> Array:
+    """Elementwise, finite: `recon` is kept from 0 and 1 by about as much as float32 can tell."""
+    recon = jnp.clip(recon, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    return -(picture * jnp.log(recon) + (1 - picture) * jnp.log1p(-recon))
+
+
+_LEAST_PROBABILITY = 1e-7
+_LEAST_MSE = 1e-10  # 100 dB; a perfect copy would be infinitely many
+_CLASSIFICATION_LOSSES = {"cross_entropy": optax.softmax_cross_entropy, "squared_error": _squared_error}
+_RECONSTRUCTION_LOSSES = {"mse": optax.squared_error, "bce": _binary_cross_entropy}

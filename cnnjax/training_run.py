@@ -19,8 +19,9 @@ from cnnjax.data import load_dataset
 from cnnjax.errors import UsageError
 from cnnjax.evaluate import Evaluate, evaluated
 from cnnjax.experiment import Training, build_evaluate, build_model, build_training, restore_evaluated
-from cnnjax.metrics import Evaluation, confusion_matrix
+from cnnjax.metrics import Evaluation, confusion_matrix, format_metric
 from cnnjax.models.check import check_model
+from cnnjax.predict import make_infer
 from cnnjax.report.environment import write_json
 from cnnjax.report.log import METRICS_FILE, RunLog, read_metrics
 from cnnjax.report.table import format_bytes, format_count, format_duration, format_table
@@ -30,7 +31,9 @@ from cnnjax.types import Config, Dataset, TrainState
 logger = logging.getLogger(__name__)
 
 CURVES, CONFUSION, MISTAKES = "curves.png", "confusion.png", "mistakes.png"
+RECONSTRUCTIONS = "reconstructions.png"
 NUM_MISTAKES = 24
+NUM_RECONSTRUCTIONS, NUM_WORST = 18, 6  # pictures of all kinds, then those repeated worst
 
 
 class _Parts(NamedTuple):
@@ -54,7 +57,7 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> 
         folder.check_same_config(path, config, accept_changes=accept_changes)
     parts = _build(config)
     training = parts.training
-    folder.begin(path, config, parts.dataset)
+    folder.begin(path, config, folder.describe_dataset(parts.dataset))
     # The test set must not choose a checkpoint: without a validation split there is no best one.
     chooses = "validation" in parts.evaluators
     eval_split = "validation" if chooses else "test"
@@ -90,7 +93,7 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> 
         split = list(parts.evaluators)[-1]
         log.write(results["step"], split, {"epoch": training.plan.epoch(results["step"]), **results["last"][split]})
     write_json(path / folder.RESULTS_FILE, results)
-    _draw(parts.dataset, path, tested, split)
+    _draw(parts, path, state, tested, split)
     return f"{_table(results)}\n\n{_written(path)}\nDone in {format_duration(time.perf_counter() - started)}."
 
 
@@ -131,7 +134,12 @@ def _build(config: Config) -> _Parts:
     if not splits:
         raise UsageError("there is nothing to evaluate on: set config.data.validation_fraction or test_fraction")
     evaluators = {name: build_evaluate(config, model, dataset.splits[name], num_classes, mesh) for name in splits}
-    return _Parts(config, mesh, dataset, build_training(config, model, dataset, mesh), evaluators)
+    training = build_training(config, model, dataset, mesh)
+    # A task that does not fit the network is told now; jit keeps the trace for the first step.
+    steps = training.steps_per_dispatch
+    items = training.stream.items(0, steps)
+    jax.eval_shape(training.dispatch, training.abstract_state, training.stream.arrays, items, steps)
+    return _Parts(config, mesh, dataset, training, evaluators)
 
 
 def _headline(parts: _Parts) -> str:
@@ -161,14 +169,14 @@ def _test(parts: _Parts, state: TrainState, checkpoints: Checkpoints) -> tuple[d
 
 def _table(results: dict[str, Any]) -> str:
     def row(name: str, step: int, values: dict[str, float]) -> tuple[str, ...]:
-        return (name, format_count(step), f"{values['loss']:.4f}", *(f"{100 * values[m]:.2f}%" for m in shown))
+        return (name, format_count(step), *(format_metric(metric, values[metric]) for metric in shown))
 
-    shown = [name for name in next(iter(results["last"].values())) if name != "loss"]
+    shown = list(next(iter(results["last"].values())))
     rows = [row(f"{split}, last step", results["step"], values) for split, values in results["last"].items()]
     if "best" in results:
         best = results["best"]
         rows += [row(f"{s}, best on validation", best["step"], best[s]) for s in results["last"]]
-    header = ("", "step", "loss", *(name.replace("_", " ") for name in shown))
+    header = ("", "step", *(name.replace("_", " ") for name in shown))
     return format_table(header, rows, "l" + "r" * (len(header) - 1))
 
 
@@ -177,22 +185,32 @@ def _written(path: Path) -> str:
     files = (
         (folder.RESULTS_FILE, "the table above"),
         (METRICS_FILE, "every logged number; also in tensorboard/"),
-        (CURVES, "loss, accuracy, learning rate and gradient norm"),
+        (CURVES, "loss, learning rate, gradient norm, and accuracy where there is one"),
         (CONFUSION, "which classes are taken for which"),
         (MISTAKES, "the worst errors"),
+        (RECONSTRUCTIONS, "pictures beside what the network made of them"),
         ("checkpoints", "the last and the best parameters"),
     )
-    return "\n".join(f"{path / name}  {what}" for name, what in files)
+    return "\n".join(f"{path / name}  {what}" for name, what in files if (path / name).exists())
 
 
-def _draw(dataset: Dataset, path: Path, evaluation: Evaluation, split: str) -> None:
+def _draw(parts: _Parts, path: Path, state: TrainState, evaluation: Evaluation, split: str) -> None:
     # Matplotlib is slow to load, and training need not wait for it.
-    from cnnjax.report.confusion import plot_confusion
     from cnnjax.report.curves import plot_curves
+
+    plot_curves(read_metrics(path), path / CURVES, title=f"{path.name}: {parts.dataset.name}")
+    if "accuracy" in evaluation.values:
+        _draw_errors(parts.dataset, path, evaluation, split)
+    if "psnr" in evaluation.values:
+        _draw_reconstructions(parts, path, state, evaluation, split)
+
+
+def _draw_errors(dataset: Dataset, path: Path, evaluation: Evaluation, split: str) -> None:
+    from cnnjax.report.confusion import plot_confusion
     from cnnjax.report.mistakes import plot_mistakes
 
+    assert evaluation.prediction is not None and evaluation.probability is not None  # an accuracy comes from classes
     names = dataset.label_names
-    plot_curves(read_metrics(path), path / CURVES, title=f"{path.name}: {dataset.name}")
     matrix = confusion_matrix(evaluation.label, evaluation.prediction, len(names))
     right = f"{100 * evaluation.summary()['accuracy']:.2f}% right"
     title = f"{dataset.name}, {len(evaluation.label):,} {split} images, {right}"
@@ -208,3 +226,18 @@ def _draw(dataset: Dataset, path: Path, evaluation: Evaluation, split: str) -> N
         title=f"{dataset.name}, {split} mistakes",
         total=len(wrong),
     )
+
+
+def _draw_reconstructions(parts: _Parts, path: Path, state: TrainState, evaluation: Evaluation, split: str) -> None:
+    from cnnjax.report.reconstructions import plot_reconstructions
+
+    names, images, psnr = parts.dataset.label_names, parts.dataset.splits[split].image, evaluation.values["psnr"]
+    spread = np.linspace(0, len(images) - 1, min(NUM_RECONSTRUCTIONS, len(images)), dtype=int)
+    worst = np.argsort(psnr, kind="stable")[:NUM_WORST]
+    chosen = np.concatenate([spread, worst])
+    infer = jax.jit(make_infer(parts.config, parts.training.model, len(names)))
+    recons = np.asarray(infer(*evaluated(state), images[chosen])["recon"])
+    captions = [f"{names[evaluation.label[i]]}, {format_metric('psnr', float(psnr[i]))}" for i in chosen]
+    mean = format_metric("psnr", evaluation.summary()["psnr"])
+    title = f"{parts.dataset.name}, {split}: picture and reconstruction, {mean} on average; last the {len(worst)} worst"
+    plot_reconstructions(images[chosen], recons, captions, path / RECONSTRUCTIONS, title=title)

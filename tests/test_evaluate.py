@@ -30,7 +30,7 @@ def test_each_example_counts_once_whatever_the_batch_size(tiny):
         np.testing.assert_allclose(got.values["loss"], expected, rtol=1e-4)
         np.testing.assert_array_equal(got.prediction, whole.prediction)
         np.testing.assert_array_equal(got.label, split.label)
-        assert len(got.probability) == 96
+        assert got.probability is not None and len(got.probability) == 96
         assert got.summary()["accuracy"] == np.mean(got.prediction == split.label)
 
 
@@ -40,6 +40,17 @@ def test_an_output_that_is_not_finite_is_an_error(tiny):
     broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), params)
     with pytest.raises(RunError, match="output is not finite for 96 of 96 examples"):
         evaluation(config, broken)
+
+
+def test_a_network_without_classes_has_no_predictions(tiny):
+    config = tiny("model.name=autoencoder", "model.latent=2", "model.widths=(2,)", "task.name=reconstruction")
+    got, model, params, split = evaluation(config)
+    assert got.prediction is None and got.probability is None
+    picture = jnp.asarray(split.image / np.float32(255))
+    recon = model.apply(params, {}, picture, train=False)[0]["recon"]
+    expected = np.mean(np.square(np.asarray(recon - picture)), axis=(1, 2, 3))
+    np.testing.assert_allclose(got.values["mse"], expected, rtol=1e-4)
+    assert list(got.summary()) == ["loss", "mse", "psnr"]
 
 
 def test_the_average_is_evaluated_where_one_is_kept():

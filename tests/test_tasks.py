@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cnnjax.errors import UsageError
-from cnnjax.metrics import Evaluation, confusion_matrix, masked_sums, means, per_class_accuracy
-from cnnjax.tasks import classification, make_task
+from cnnjax.metrics import Evaluation, confusion_matrix, format_metric, masked_sums, means, per_class_accuracy
+from cnnjax.tasks import classification, make_task, reconstruction
 from cnnjax.types import Batch
 
 
@@ -45,14 +46,88 @@ def test_mixed_labels_are_probabilities():
 
 
 def test_smoothing_is_for_training_only(tiny):
-    section = tiny("task.label_smoothing=0.2").task
+    config = tiny("task.label_smoothing=0.2")
+    section, data = config.task, config.data
     outputs = {"logits": jnp.array([[2.0, 0.0, 0.0]])}
-    train, evaluation = (make_task(section, train=t)(outputs, batch([0]))["loss"][0] for t in (True, False))
+    train, evaluation = (make_task(section, data, train=t)(outputs, batch([0]))["loss"][0] for t in (True, False))
     assert evaluation < train
     with section.unlocked():
         section.name = "clasification"
     with pytest.raises(UsageError, match="did you mean 'classification'"):
-        make_task(section, train=True)
+        make_task(section, data, train=True)
+
+
+def test_squared_error_by_hand():
+    logits = jnp.array([[0.5, -1.0], [1.0, -1.0]])
+    got = classification(loss="squared_error")({"logits": logits}, batch([0, 1]))
+    np.testing.assert_allclose(got["loss"], [(0.25 + 0.0) / 2, (4 + 4) / 2], rtol=1e-6)
+    np.testing.assert_allclose(got["accuracy"], [1, 0])
+    # A label smoothed by 0.2 over two classes is 0.9 and 0.1, so the targets are +0.8 and -0.8.
+    smooth = classification(loss="squared_error", label_smoothing=0.2)({"logits": logits}, batch([0, 1]))
+    np.testing.assert_allclose(smooth["loss"], [(0.09 + 0.04) / 2, (1.8**2 + 1.8**2) / 2], rtol=1e-5)
+    mixed = classification(loss="squared_error")({"logits": logits[:1]}, batch([[0.75, 0.25]]))
+    np.testing.assert_allclose(mixed["loss"], [0.25 / 2], rtol=1e-6)
+    with pytest.raises(UsageError, match=r"unknown config\.task\.loss 'squared'; did you mean 'squared_error'"):
+        classification(loss="squared")
+
+
+def pictures(values) -> Batch:
+    """Images of 1x2 gray pixels."""
+    image = jnp.asarray(values, jnp.float32).reshape(-1, 1, 2, 1)
+    return Batch(image=image, label=jnp.zeros(len(image), jnp.int32), mask=jnp.ones(len(image)))
+
+
+def test_reconstruction_by_hand():
+    recon = jnp.array([[0.5, 0.5], [0.1, 1.0]]).reshape(2, 1, 2, 1)
+    images = pictures([[0.0, 1.0], [0.0, 1.0]])
+    got = reconstruction()({"recon": recon}, images)
+    np.testing.assert_allclose(got["mse"], [0.25, 0.005], rtol=1e-5)
+    np.testing.assert_allclose(got["loss"], got["mse"])
+    np.testing.assert_allclose(got["psnr"], [10 * np.log10(4), 10 * np.log10(200)], rtol=1e-5)
+    bce = reconstruction(loss="bce")({"recon": recon}, images)
+    np.testing.assert_allclose(bce["loss"], [np.log(2), -np.log(0.9) / 2], rtol=1e-5)
+    np.testing.assert_allclose(bce["mse"], got["mse"])
+
+
+def test_reconstruction_is_of_pixels_in_0_to_1_however_the_input_is_normalised():
+    recon, stored = jnp.array([0.25, 0.75]).reshape(1, 1, 2, 1), np.array([[0.0, 1.0]])
+    plain = reconstruction()({"recon": recon}, pictures(stored))
+    shifted = reconstruction(mean=(0.5,), std=(0.25,))({"recon": recon}, pictures((stored - 0.5) / 0.25))
+    for name, value in plain.items():
+        np.testing.assert_allclose(shifted[name], value, rtol=1e-5)
+
+
+def test_perfect_and_hopeless_pictures_stay_finite():
+    image = pictures([[0.0, 1.0]])
+    for loss in ("mse", "bce"):
+        task = reconstruction(loss=loss)
+        assert task({"recon": image["image"]}, image)["psnr"] == 100
+        gradient = jax.grad(lambda x: task({"recon": x}, image)["loss"].sum())(1 - image["image"])  # noqa: B023
+        assert np.isfinite(task({"recon": 1 - image["image"]}, image)["loss"]).all() and np.isfinite(gradient).all()
+
+
+def test_a_task_that_does_not_fit_the_network_says_which_does():
+    recon, logits = {"recon": jnp.zeros((1, 1, 2, 1))}, {"logits": jnp.zeros((1, 3))}
+    with pytest.raises(UsageError, match=r"needs .*'logits'; this one is for config.task.name=reconstruction"):
+        classification()(recon, batch([0]))
+    with pytest.raises(UsageError, match=r"needs .*'recon'; this one is for config.task.name=classification"):
+        reconstruction()(logits, pictures([[0.0, 1.0]]))
+    with pytest.raises(UsageError, match=r"pictures \(1, 2, 1\) into recon \(1, 1, 1\)"):
+        reconstruction()({"recon": jnp.zeros((1, 1, 1, 1))}, pictures([[0.0, 1.0]]))
+    with pytest.raises(UsageError, match=r"unknown config\.task\.reconstruction_loss 'mae'"):
+        reconstruction(loss="mae")
+
+
+def test_the_task_of_a_config(tiny):
+    config = tiny("task.name=reconstruction", "task.reconstruction_loss=bce", "data.mean=(0.5,)", "data.std=(0.5,)")
+    recon = jnp.full((1, 1, 2, 1), 0.5)
+    got = make_task(config.task, config.data, train=True)({"recon": recon}, pictures([[-1.0, 1.0]]))
+    np.testing.assert_allclose([got["loss"][0], got["mse"][0]], [np.log(2), 0.25], rtol=1e-5)
+
+
+def test_metrics_as_tables_show_them():
+    shown = [format_metric(name, 0.12345) for name in ("loss", "accuracy", "top5_accuracy", "mse", "psnr")]
+    assert shown == ["0.1235", "12.35%", "12.35%", "0.12345", "0.12 dB"]
 
 
 def test_masked_sums_leave_padding_out_even_when_it_is_nan():

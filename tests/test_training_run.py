@@ -96,6 +96,26 @@ def test_the_run_folder_explains_itself(tiny, tmp_path):
     assert {"loss", "accuracy", "gradient_norm", "learning_rate", "epoch"} <= records[0].keys()
 
 
+AUTOENCODER = ("model.name=autoencoder", "model.latent=2", "model.widths=(2,4)", "task.name=reconstruction")
+
+
+def test_a_network_that_reconstructs_has_pictures_and_its_own_metrics(tiny, tmp_path):
+    text = train_run(tiny(*AUTOENCODER, "data.mean=(0.3,)", "data.std=(0.2,)"), str(tmp_path))
+    assert (tmp_path / "reconstructions.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "confusion.png").exists() and "confusion.png" not in text and "dB" in text
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["last"]["test"]) == ["loss", "mse", "psnr"]
+    assert train_run(tiny(*AUTOENCODER, "data.mean=(0.3,)", "data.std=(0.2,)"), str(tmp_path)) in text
+
+
+def test_without_accuracy_the_lowest_validation_loss_is_the_best(tiny, tmp_path):
+    train_run(tiny(*AUTOENCODER, "train.keep_checkpoints=1", "optimizer.learning_rate=0.5"), str(tmp_path))
+    losses = {r["step"]: r["loss"] for r in read_metrics(tmp_path) if r["split"] == "validation" and r["step"] % 2 == 0}
+    best = min(losses, key=lambda step: losses[step])
+    assert len(losses) == 3 and len(set(losses.values())) == 3
+    assert Checkpoints(tmp_path).best() == best and load_network(str(tmp_path), "best").step == best
+
+
 def test_a_finished_run_started_again_changes_nothing(tiny, tmp_path):
     train_run(tiny(), str(tmp_path))
     before = stored(tmp_path, 6)
@@ -172,6 +192,9 @@ def test_numbers_that_do_not_fit_each_other(tiny, tmp_path):
         (("model.hiden=(3,)",), "did you mean 'hidden'"),
         (("model.name=lenet6",), "did you mean 'lenet5'"),
         (("schedule.name=cosin",), "did you mean 'cosine'"),
+        (("task.name=reconstruction",), "needs a network with the output 'recon'"),
+        ((*AUTOENCODER, "task.name=classification"), "this one is for config.task.name=reconstruction"),
+        ((*AUTOENCODER, "model.widths=(2,2,2,2)"), "both sides must be multiples of 16"),
     ):
         with pytest.raises(UsageError, match=message):
             train_run(tiny(*overrides), str(tmp_path / "run"))

@@ -20,12 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints loss and accuracies, over all examples and by class."""
+    """Prints loss and metrics over all examples; of a classifier, accuracies by class too."""
     from cnnjax import devices
     from cnnjax.data import load_dataset
     from cnnjax.errors import RunError
     from cnnjax.experiment import build_evaluate, load_network
-    from cnnjax.metrics import confusion_matrix, per_class_accuracy
+    from cnnjax.metrics import confusion_matrix, format_metric, per_class_accuracy
     from cnnjax.report.table import format_count, format_table
 
     devices.use_compilation_cache()
@@ -41,24 +41,26 @@ def run(args: argparse.Namespace) -> int:
         )
     evaluate = build_evaluate(network.config, network.model, split, len(names), devices.make_mesh())
     evaluation = evaluate(network.params, network.model_state)
-    by_class = per_class_accuracy(confusion_matrix(evaluation.label, evaluation.prediction, len(names)))
     result = {
         "workdir": str(args.workdir),
         "step": network.step,
         "split": args.split,
         "num_examples": len(split.label),
         **evaluation.summary(),
-        "per_class": {
-            name: None if math.isnan(value) else float(value) for name, value in zip(names, by_class, strict=True)
-        },
     }
+    if evaluation.prediction is not None:
+        by_class = per_class_accuracy(confusion_matrix(evaluation.label, evaluation.prediction, len(names)))
+        result["per_class"] = {
+            name: None if math.isnan(value) else float(value) for name, value in zip(names, by_class, strict=True)
+        }
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
         return 0
     name, step, count = network.config.model.name, format_count(network.step), format_count(len(split.label))
     head = f"{name}, step {step}, on {count} {args.split} images of {dataset.name}"
-    whole = [("loss", f"{result['loss']:.4f}")]
-    whole += [(name.replace("_", " "), f"{100 * result[name]:.2f}%") for name in evaluation.summary() if name != "loss"]
-    classes = [(name, "-" if value is None else f"{100 * value:.2f}%") for name, value in result["per_class"].items()]
-    print(f"{head}\n\n{format_table(('', ''), whole, 'lr')}\n\n{format_table(('class', 'accuracy'), classes, 'lr')}")
+    whole = [(name.replace("_", " "), format_metric(name, value)) for name, value in evaluation.summary().items()]
+    print(f"{head}\n\n{format_table(('', ''), whole, 'lr')}")
+    if "per_class" in result:
+        rows = [(name, "-" if value is None else f"{100 * value:.2f}%") for name, value in result["per_class"].items()]
+        print(f"\n{format_table(('class', 'accuracy'), rows, 'lr')}")
     return 0

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+from PIL import Image
+
+from cnnjax.report.reconstructions import plot_reconstructions
+
+
+def test_the_picture_stands_left_of_its_reconstruction(tmp_path):
+    images = np.full((1, 4, 4, 3), (255, 0, 0), np.uint8)
+    recons = np.full((1, 4, 4, 3), (0.0, 2.0, -1.0))  # beyond the range: green
+    plot_reconstructions(images, recons, ["a"], tmp_path / "sheet.png", title="both")
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    red, green = (np.argwhere((pixels == color).all(axis=-1)) for color in ((255, 0, 0), (0, 255, 0)))
+    assert len(red) == len(green) > 100
+    assert red[:, 1].max() < green[:, 1].min() and red[:, 0].min() == green[:, 0].min()
