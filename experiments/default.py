@@ -51,6 +51,7 @@ def get_config(variant: str = "") -> Config:
     data.image_size = ()  # (height, width) in pixels; (): as stored, which must then be one size for all
     # crop: short side to size, then centre crop | pad: centred on black | stretch | fit: long side to size, then pad
     data.resize = "crop"
+    data.crop_from = 0  # crop: the short side in pixels before the centre crop (256 for a 224 crop); 0: the crop's own
     data.interpolation = "bilinear"  # nearest | bilinear | bicubic | lanczos
     data.mean = (0.0,)  # subtracted after division by 255: one number, or one a channel, in 0..1
     data.std = (1.0,)  # divided by after that
@@ -83,8 +84,11 @@ def get_config(variant: str = "") -> Config:
     augment.cutmix = 0.0  # alpha of Beta(alpha, alpha); with mixup on too, each image takes either
 
     config.task = task = ConfigDict()
-    task.name = "classification"  # classification
-    task.label_smoothing = 0.0  # probability taken from the true class and spread over all K
+    task.name = "classification"  # classification | reconstruction
+    # classification; cross_entropy: of the softmax | squared_error: of the logits against +1 (true class) and -1
+    task.loss = "cross_entropy"
+    task.label_smoothing = 0.0  # classification: probability taken from the true class and spread over all K
+    task.reconstruction_loss = "mse"  # reconstruction, pixels in 0..1; mse | bce (cross-entropy, nats a pixel)
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "sgd"  # sgd | adam | adamw | rmsprop | lars | lion

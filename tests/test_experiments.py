@@ -5,33 +5,88 @@ import ast
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from cnnjax import devices
 from cnnjax.config import load_config
+from cnnjax.data import load_dataset
+from cnnjax.experiment import build_model, build_training
 from cnnjax.training_run import train_run
+from cnnjax.types import Config
 
 FILES = [path for path in sorted(Path("experiments").glob("*.py")) if path.stem not in ("__init__", "default")]
-VARIANTS = {"logistic_digits": ("", "one_neuron")}
+VARIANTS = {
+    "alexnet_imagenet": ("published", "one_tower"),
+    "depth_cifar10": ("bare20", "bare56", "plain20", "plain56", "resnet20", "resnet56"),
+    "logistic_digits": ("", "one_neuron"),
+    "plain_cifar10": ("20", "56"),
+    "resnet_cifar10": ("20", "32", "44", "56", "110"),
+    "resnet_imagenet": ("18", "34", "50", "101", "152"),
+    "vgg_imagenet": ("A", "A-LRN", "B", "C", "D", "E"),
+}
+# Variants of one network that takes long to compile or fills gigabytes: the others run with --slow.
+QUICK = {"depth_cifar10": (), "plain_cifar10": (), "resnet_imagenet": (), "vgg_imagenet": (), "alexnet_imagenet": ()}
+QUICK["resnet_cifar10"] = ("20",)
 CASES = [(path, variant) for path in FILES for variant in VARIANTS.get(path.stem, ("",))]
-SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "digits": (8, 8, 1), "folder": (48, 40, 3)}
+# Height, width and channels by a word of the experiment's name.
+SHAPES = {
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "digits": (8, 8, 1),
+    "folder": (48, 40, 3),
+    "imagenet": (240, 300, 3),
+}
 
 
-@pytest.mark.parametrize(("path", "variant"), CASES, ids=[f"{p.stem}:{v}" for p, v in CASES])
-def test_two_steps_on_synthetic_data(path: Path, variant: str, tmp_path: Path):
+def reduced(path: Path, variant: str, *overrides: str) -> Config:
+    """The experiment on a few synthetic pictures of its own kind."""
     shape = next(shape for name, shape in SHAPES.items() if name in path.stem)
     labels = "('class 3','class 8')" if variant == "one_neuron" else "()"
-    overrides = [
+    small = (
         "data.source=synthetic",
         "data.synthetic.num_examples=64",
         f"data.synthetic.image_shape={shape}",
         f"data.labels={labels}",
+        "data.test_split=test",
         "data.batch_size=8",
         "data.eval_batch_size=16",
         "train.num_steps=2",
         "schedule.warmup_steps=0",
-    ]
-    config = load_config(f"{path}:{variant}" if variant else str(path), [f"--config.{o}" for o in overrides])
+    )
+    spec = f"{path}:{variant}" if variant else str(path)
+    return load_config(spec, [f"--config.{o}" for o in (*small, *overrides)])
+
+
+def cases():
+    for path, variant in CASES:
+        quick = variant in QUICK.get(path.stem, (variant,))
+        yield pytest.param(path, variant, id=f"{path.stem}:{variant}", marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("path", "variant"), list(cases()))
+def test_two_steps_on_synthetic_data(path: Path, variant: str, tmp_path: Path):
+    full_size = ("data.batch_size=2", "data.eval_batch_size=2", "data.synthetic.num_examples=8")
+    config = reduced(path, variant, *(full_size if "imagenet" in path.stem else ()))
     train_run(config, str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(("path", "variant"), CASES, ids=[f"{p.stem}:{v}" for p, v in CASES])
+def test_every_variant_builds_at_full_size(path: Path, variant: str):
+    """Config, network, optimizer and step fit each other: all is traced, nothing computed."""
+    config = reduced(path, variant)
+    dataset = load_dataset(config.data, ("train",))
+    training = build_training(config, build_model(config, len(dataset.label_names)), dataset, devices.make_mesh())
+    state, _ = jax.eval_shape(
+        training.dispatch,
+        training.abstract_state,
+        training.stream.arrays,
+        training.stream.items(0, training.steps_per_dispatch),
+        1,
+    )
+    assert state.step.shape == ()
+    assert jax.tree.map(jnp.shape, state.params) == jax.tree.map(jnp.shape, training.abstract_state.params)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
