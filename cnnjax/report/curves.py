@@ -94,20 +94,20 @@ def _draw_curves(panel: Axes, curves: dict[str, tuple[np.ndarray, np.ndarray]], 
             panel.plot(x, y, "-", marker=marker, markevery=math.ceil(len(y) / most), color=color, label=label)
         elif len(y) < MIN_SMOOTHED or not smooth:
             marker = "." if len(y) < 20 else None
-            panel.plot(_thin(x), _thin(y), "-", marker=marker, color=color, label=label)
+            panel.plot(thin(x), thin(y), "-", marker=marker, color=color, label=label)
         else:
-            panel.plot(_thin(x), _thin(y), "-", color=color, alpha=0.3, linewidth=0.7)
-            panel.plot(_thin(x), _thin(_running_mean(y)), "-", color=color, label="training, running mean")
+            panel.plot(thin(x), thin(y), "-", color=color, alpha=0.3, linewidth=0.7)
+            panel.plot(thin(x), thin(running_mean(y)), "-", color=color, label="training, running mean")
 
 
-def _thin(values: np.ndarray) -> np.ndarray:
+def thin(values: np.ndarray) -> np.ndarray:
     """At most MAX_POINTS values: means of neighbours."""
     group = math.ceil(len(values) / MAX_POINTS)
     starts = np.arange(0, len(values), group)
     return np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values)))
 
 
-def _running_mean(values: np.ndarray) -> np.ndarray:
+def running_mean(values: np.ndarray) -> np.ndarray:
     """Each value's mean with its neighbours, over a 40th of the curve, fewer at the ends."""
     window = np.ones(2 * (len(values) // 80) + 1)
     return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")

@@ -24,6 +24,8 @@ from cnnjax.report.environment import write_atomic
 DPI = 200  # dots per inch
 # Okabe and Ito's palette, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/).
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+# Pale and full of one hue in turn, for runs that come in pairs (ColorBrewer's Paired, https://colorbrewer2.org).
+PAIRED = ("#A6CEE3", "#1F78B4", "#FDBF6F", "#E36C00", "#B2DF8A", "#33A02C", "#CAB2D6", "#6A3D9A", "#FB9A99", "#C8191C")
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "PingFang SC", "Microsoft YaHei")
 STYLE = {
     "font.size": 8,
@@ -43,6 +45,7 @@ STYLE = {
     "legend.fontsize": 7.5,
     "lines.linewidth": 1.3,
     "lines.markersize": 3.5,
+    "svg.hashsalt": "cnnjax",
     "text.parse_math": False,
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
@@ -53,7 +56,7 @@ STYLE = {
 
 @contextlib.contextmanager
 def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure in the project's style, in inches; written to `path` as PNG when the block is left.
+    """A figure in the project's style, in inches; written to `path` when the block is left, as SVG or PNG by suffix.
 
     Raises:
       RunError: the file cannot be written.
@@ -62,7 +65,10 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
         drawn = Figure(figsize=(width, height), layout="constrained")
         yield drawn
         content = io.BytesIO()
-        drawn.savefig(content, format="png", dpi=DPI)
+        if path.suffix == ".svg":
+            drawn.savefig(content, format="svg", metadata={"Date": None})  # the same figure is the same file
+        else:
+            drawn.savefig(content, format="png", dpi=DPI)
     write_atomic(path, content.getvalue())
 
 

@@ -115,9 +115,9 @@ def test_without_accuracies_the_lowest_loss_is_best_and_without_validation_nothi
 
 def test_long_curves_are_thinned_to_means(tmp_path, drawn):
     values = np.arange(1201.0)
-    thin = curves._thin(values)
+    thin = curves.thin(values)
     assert len(thin) == 401 and thin[0] == 1.0 and thin[-1] == 1200.0
-    np.testing.assert_allclose(curves._running_mean(np.arange(160.0))[[0, 80, 159]], [1.0, 80.0, 158.0])
+    np.testing.assert_allclose(curves.running_mean(np.arange(160.0))[[0, 80, 159]], [1.0, 80.0, 158.0])
     curves.plot_curves(curve_records(3000, 160), tmp_path / "c.png", title="t")
     assert all(len(line.get_xdata()) <= curves.MAX_POINTS for panel in drawn[0].axes for line in panel.get_lines())
 
