@@ -53,14 +53,18 @@ def check_same_config(workdir: Path, config: ConfigDict, *, accept_changes: bool
         )
 
 
-def begin(workdir: Path, config: ConfigDict, dataset: Dataset) -> None:
+def describe_dataset(dataset: Dataset) -> DatasetInfo:
+    """What a run remembers of a data set that has its `train` split."""
+    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    return DatasetInfo(dataset.name, dataset.label_names, dataset.splits["train"].image.shape[1:], counts)
+
+
+def begin(workdir: Path, config: ConfigDict, info: DatasetInfo) -> None:
     """Makes the folder, if need be, and writes what the run is: config, environment, DatasetInfo."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the workdir {workdir}: {error.strerror}; choose another --workdir") from error
-    counts = {name: len(split.label) for name, split in dataset.splits.items()}
-    info = DatasetInfo(dataset.name, dataset.label_names, dataset.splits["train"].image.shape[1:], counts)
     write_json(workdir / ENVIRONMENT_FILE, environment())
     write_json(workdir / DATASET_FILE, info._asdict())
     write_json(workdir / CONFIG_FILE, json.loads(config.to_json()))  # last: its presence says that a run began

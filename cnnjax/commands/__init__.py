@@ -65,18 +65,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def names() -> list[str]:
-    """The commands there are, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """The commands there are, sorted; an underscore of the module's name is typed as a hyphen."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
 def _module(command: str) -> ModuleType:
     if command not in names():
         raise UsageError(unknown("command", command, names()))
-    return importlib.import_module(f"{__name__}.{command}")
+    return importlib.import_module(f"{__name__}.{command.replace('-', '_')}")
 
 
 def _screen() -> str:
-    lines = [f"  {name:<12} {(_module(name).__doc__ or '').splitlines()[0].rstrip('.')}" for name in names()]
+    width = max(map(len, names()))
+    lines = [f"  {name:<{width}}  {(_module(name).__doc__ or '').splitlines()[0].rstrip('.')}" for name in names()]
     return _SCREEN.format(commands="\n".join(lines))
 
 
