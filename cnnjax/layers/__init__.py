@@ -1,18 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lectures' layers as pure functions on NHWC arrays, with Flax Linen modules where there are parameters."""
+"""The lectures' layers as pure functions on NHWC arrays, and as Flax Linen modules."""
 
+from cnnjax.layers.adaptive import adaptive_avg_pool2d, adaptive_max_pool2d, global_avg_pool2d, global_max_pool2d
 from cnnjax.layers.conv import Conv, conv2d
+from cnnjax.layers.dropout import dropout
+from cnnjax.layers.filters import KERNELS, apply_filter
+from cnnjax.layers.im2col import col2im, conv2d_im2col, im2col
+from cnnjax.layers.modules import (
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    AvgPool,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    MaxPool,
+    MaxUnpool,
+    WeightedAvgPool,
+)
 from cnnjax.layers.norm import BatchNorm, batch_norm, local_response_norm
-from cnnjax.layers.pool import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d
+from cnnjax.layers.pool import avg_pool2d, max_pool2d, weighted_avg_pool2d
+from cnnjax.layers.unpool import max_unpool2d
 
 __all__ = [
+    "KERNELS",
+    "AdaptiveAvgPool",
+    "AdaptiveMaxPool",
+    "AvgPool",
     "BatchNorm",
     "Conv",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
+    "MaxPool",
+    "MaxUnpool",
+    "WeightedAvgPool",
     "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "apply_filter",
     "avg_pool2d",
     "batch_norm",
+    "col2im",
     "conv2d",
+    "conv2d_im2col",
+    "dropout",
     "global_avg_pool2d",
+    "global_max_pool2d",
+    "im2col",
     "local_response_norm",
     "max_pool2d",
+    "max_unpool2d",
+    "weighted_avg_pool2d",
 ]

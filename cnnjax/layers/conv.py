@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 
 from cnnjax.errors import UsageError
-from cnnjax.layers.sizes import Padding, Size, pair, resolve_padding, window_output
+from cnnjax.layers.naming import errors_name
+from cnnjax.layers.sizes import Padding, Size, make_window, pair
 from cnnjax.types import Array
 
 
@@ -41,19 +42,14 @@ def conv2d(
     Raises:
       UsageError: sizes that do not fit each other.
     """
-    height, width, channels, features = kernel.shape
-    window, strides, spread = (height, width), pair(stride, "stride"), pair(dilation, "dilation")
-    sides = resolve_padding(padding, window, stride=strides, dilation=spread)
-    check_groups(x.shape[-1], features, groups)
-    if channels * groups != x.shape[-1]:
-        raise UsageError(f"the kernel sees {channels} x {groups} channels (x groups), the map has {x.shape[-1]}")
-    window_output(x.shape[1:3], window, strides, sides, spread)
+    window = make_window(x.shape[1:-1], kernel.shape[:2], stride=stride, padding=padding, dilation=dilation)
+    check_channels(x.shape[-1], kernel, groups)
     out = jax.lax.conv_general_dilated(
         x,
         kernel,
-        strides,
-        sides,
-        rhs_dilation=spread,
+        window.stride,
+        window.sides,
+        rhs_dilation=window.dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
@@ -66,6 +62,13 @@ def check_groups(channels: int, features: int, groups: int) -> None:
         raise UsageError(
             f"groups = {groups} must divide both the {channels} channels that go in and the {features} that come out"
         )
+
+
+def check_channels(channels: int, kernel: Array, groups: int) -> None:
+    """Raises UsageError unless a map of `channels` suits the kernel [h,w,C/groups,F]."""
+    check_groups(channels, kernel.shape[-1], groups)
+    if kernel.shape[2] * groups != channels:
+        raise UsageError(f"the kernel sees {kernel.shape[2]} x {groups} channels (x groups), the map has {channels}")
 
 
 class Conv(nn.Module):
@@ -84,12 +87,10 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps [B,H,W,C] to [B,H',W',features]; a size that does not fit is told with this layer's name."""
-        try:
+        with errors_name(self):
             check_groups(x.shape[-1], self.features, self.groups)
             shape = (*pair(self.kernel_size, "kernel_size"), x.shape[-1] // self.groups, self.features)
             kernel = self.param("kernel", self.kernel_init, shape, x.dtype)
             bias = self.param("bias", self.bias_init, (self.features,), x.dtype) if self.use_bias else None
             options = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
             return conv2d(x, kernel, bias, **options)
-        except UsageError as error:
-            raise UsageError(f"layer {'/'.join(self.path)}: {error}") from error

@@ -7,14 +7,32 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnnjax.errors import UsageError
 from cnnjax.types import Array
 
 
 def batch_norm(x: Array, scale: Array, bias: Array, mean: Array, var: Array, *, epsilon: float = 1e-5) -> Array:
-    """(x - mean) / sqrt(var + epsilon) * scale + bias over the last axis; the four are [C], the result x's shape."""
-    shape = (1,) * (x.ndim - 1) + (-1,)
-    factor = scale * jax.lax.rsqrt(var + epsilon)
-    return x * factor.reshape(shape).astype(x.dtype) + (bias - mean * factor).reshape(shape).astype(x.dtype)
+    """(x - mean) / sqrt(var + epsilon) * scale + bias over the last axis.
+
+    Computed in float32 at least, whatever x's dtype, and the mean taken off first: x * factor + (bias - mean * factor)
+    would be the difference of two large numbers where the mean is large beside the deviation.
+
+    Args:
+      x: [..., C], floating-point.
+      scale: [C], as the next three.
+      bias: what the mean becomes.
+      mean: of each channel.
+      var: of each channel, 0 or more.
+      epsilon: added to `var`.
+
+    Returns:
+      [..., C] of x's dtype.
+    """
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    scale, bias, mean, var = (
+        jnp.expand_dims(jnp.asarray(value, wide), tuple(range(x.ndim - 1))) for value in (scale, bias, mean, var)
+    )
+    return ((x.astype(wide) - mean) * (scale * jax.lax.rsqrt(var + epsilon)) + bias).astype(x.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -47,18 +65,38 @@ class BatchNorm(nn.Module):
         now_var = jnp.square(wide - now_mean.reshape((1,) * (x.ndim - 1) + (-1,))).mean(axes)
         count = x.size // x.shape[-1]
         unbiased = now_var * (count / max(count - 1, 1))
-        mean.value = self.momentum * mean.value + (1 - self.momentum) * now_mean
-        var.value = self.momentum * var.value + (1 - self.momentum) * unbiased
+        if not self.is_initializing():  # init shows shapes only: its image is no batch to learn from
+            mean.value = self.momentum * mean.value + (1 - self.momentum) * now_mean
+            var.value = self.momentum * var.value + (1 - self.momentum) * unbiased
         return batch_norm(x, scale, bias, now_mean, now_var, epsilon=self.epsilon)
 
 
 def local_response_norm(x: Array, *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> Array:
     """Divides each value by (k + alpha * sum of squares over `size` neighbouring channels) ** beta.
 
-    [B,H,W,C] -> [B,H,W,C]. AlexNet's constants and sum (Krizhevsky et al. 2012, section 3.3); zeros stand in beyond
-    the first and last channel. PyTorch's `LocalResponseNorm` divides alpha by `size`: its alpha is `size` times ours.
+    The defaults are AlexNet's constants, and the sum is the paper's. PyTorch's `LocalResponseNorm`, as Caffe before it,
+    divides alpha by `size`: its alpha is `size` times ours, and its k is 1 unless given.
+
+    Args:
+      x: [B,H,W,C], floating-point; computed in float32 at least.
+      size: channels in the sum: the value's own, size // 2 before it and (size - 1) // 2 after; zeros stand in beyond
+        the first and the last channel.
+      alpha: weight of the sum.
+      beta: exponent.
+      k: added to the weighted sum.
+
+    Returns:
+      [B,H,W,C] of x's dtype.
+
+    Raises:
+      UsageError: `size` is below 1.
+
+    Reference: Krizhevsky, Sutskever and Hinton 2012, section 3.3.
     """
+    if size < 1:
+        raise UsageError(f"size is {size}; local response normalisation needs 1 channel or more in its sum")
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     low = size // 2
     window, sides = (1, 1, 1, size), ((0, 0), (0, 0), (0, 0), (low, size - 1 - low))
-    squares = jax.lax.reduce_window(jnp.square(x), 0.0, jax.lax.add, window, (1, 1, 1, 1), sides)
-    return x / (k + alpha * squares) ** beta
+    squares = jax.lax.reduce_window(jnp.square(wide), 0.0, jax.lax.add, window, (1, 1, 1, 1), sides)
+    return (wide / (k + alpha * squares) ** beta).astype(x.dtype)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.errors import UsageError
+from cnnjax.layers import BatchNorm, batch_norm, dropout, local_response_norm
+
+
+def steps(layer: BatchNorm, variables: Any, batches: Any) -> tuple[Any, Any]:
+    out: Any = None
+    for batch in batches:
+        out, state = layer.apply(variables, batch, train=True, mutable=["batch_stats"])
+        variables = {**variables, **state}
+    return out, variables
+
+
+def test_batch_norm_by_hand():
+    """The batch [1, 3] has mean 2, biased variance 1, unbiased 2; the running ones keep 0.9 of 0 and 1."""
+    layer, x = BatchNorm(epsilon=0.0), jnp.array([1.0, 3.0]).reshape(2, 1, 1, 1)
+    variables: Any = layer.init(jax.random.key(0), x, train=True)
+    assert variables["batch_stats"]["mean"].tolist() == [0] and variables["batch_stats"]["var"].tolist() == [1]
+    out, variables = steps(layer, variables, [x])
+    np.testing.assert_allclose(out.ravel(), [-1, 1], rtol=1e-6)
+    np.testing.assert_allclose(variables["batch_stats"]["mean"], [0.2], rtol=1e-6)
+    np.testing.assert_allclose(variables["batch_stats"]["var"], [0.9 + 0.1 * 2], rtol=1e-6)
+    evaluated: Any = layer.apply(variables, x, train=False)
+    np.testing.assert_allclose(np.ravel(evaluated), (np.array([1, 3]) - 0.2) / np.sqrt(1.1), rtol=1e-6)
+
+
+def test_batch_norm_equals_torch_over_three_steps_and_in_evaluation():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    batches = [rng.normal(3, 2, (4, 3, 2, 5)).astype(np.float32) for _ in range(3)]
+    scale, bias = rng.normal(size=(2, 5)).astype(np.float32)
+    theirs = torch.nn.BatchNorm2d(5)
+    with torch.no_grad():
+        theirs.weight.copy_(torch.tensor(scale))
+        theirs.bias.copy_(torch.tensor(bias))
+    wanted: Any = None
+    for batch in batches:
+        wanted = theirs(torch.tensor(batch.transpose(0, 3, 1, 2)))
+    stats = {"mean": jnp.zeros(5), "var": jnp.ones(5)}
+    variables = {"params": {"scale": jnp.asarray(scale), "bias": jnp.asarray(bias)}, "batch_stats": stats}
+    out, variables = steps(BatchNorm(), variables, [jnp.asarray(batch) for batch in batches])
+    np.testing.assert_allclose(out, wanted.detach().numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(variables["batch_stats"]["mean"], theirs.running_mean.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(variables["batch_stats"]["var"], theirs.running_var.numpy(), rtol=1e-5)
+    wanted = theirs.eval()(torch.tensor(batches[0].transpose(0, 3, 1, 2))).detach().numpy().transpose(0, 2, 3, 1)
+    out = np.asarray(BatchNorm().apply(variables, jnp.asarray(batches[0]), train=False))
+    np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_low_precision_does_not_cancel():
+    """Values about 1000 with deviation 4, in bfloat16: mean * factor and x * factor are both near 250."""
+    x = jnp.array([992.0, 1000, 1008], jnp.bfloat16)[:, None]
+    one, zero = jnp.ones(1), jnp.zeros(1)
+    out = batch_norm(x, one, zero, jnp.array([1001.0]), jnp.array([16.0]), epsilon=0.0)
+    assert out.dtype == jnp.bfloat16 and out.ravel().tolist() == [-2.25, -0.25, 1.75]
+
+
+def test_local_response_norm_by_hand():
+    x = jnp.array([1.0, 2.0, 3.0]).reshape(1, 1, 1, 3)
+    out = local_response_norm(x, size=2, alpha=0.5, beta=1.0, k=1.0)  # sums over the channel before and its own
+    np.testing.assert_allclose(out.ravel(), [1 / 1.5, 2 / 3.5, 3 / 7.5], rtol=1e-6)
+    alexnet = local_response_norm(jnp.full((1, 1, 1, 5), 100.0))
+    np.testing.assert_allclose(alexnet[0, 0, 0, 2], 100 / (2 + 1e-4 * 5e4) ** 0.75, rtol=1e-5)
+    half = local_response_norm(jnp.full((1, 1, 1, 5), 1000.0, jnp.float16))  # its square is beyond float16
+    assert half.dtype == jnp.float16 and float(half[0, 0, 0, 2]) == pytest.approx(1000 / 502**0.75, rel=1e-3)
+    with pytest.raises(UsageError, match="size is 0"):
+        local_response_norm(x, size=0)
+
+
+def test_dropout_keeps_the_expectation_and_follows_its_key():
+    x, key = jnp.ones((100, 100)), jax.random.key(0)
+    out = dropout(key, x, 0.2)
+    assert set(np.unique(out)) == {0.0, 1.25} and abs(float(out.mean()) - 1) < 0.02
+    np.testing.assert_array_equal(out, jax.jit(dropout, static_argnums=2)(key, x, 0.2))
+    assert (out != dropout(jax.random.key(1), x, 0.2)).any()
+    assert dropout(key, x.astype(jnp.bfloat16), 0.5).dtype == jnp.bfloat16
+    np.testing.assert_array_equal(dropout(key, x, 0), x)
+    gradient = jax.grad(lambda x: dropout(key, x, 1).sum())(x)
+    assert not gradient.any() and not dropout(key, x, 1).any()
+    for rate in (-0.1, 1.5):
+        with pytest.raises(UsageError, match=f"dropout rate is {rate}"):
+            dropout(key, x, rate)
