@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     devices.use_compilation_cache()
     measured = [_measure(folder, args) for folder in args.runs]
     out = Path(args.out).expanduser() if args.out else Path(args.runs[0]).expanduser() / "gradients.png"
-    plot_depth([curves for curves, _ in measured], out, title="What reaches the first layer of the loss's gradient")
+    plot_depth([curves for curves, _ in measured], out, title="How much of the loss's gradient reaches each layer")
     if args.json:
         runs = [
             {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter
 
 from cnnjax.report.curves import running_mean, thin
 from cnnjax.report.figure import PAIRED, figure, shorten
@@ -38,16 +39,24 @@ def plot_depth(runs: Sequence[DepthCurves], path: Path, *, title: str) -> None:
     with figure(path, 8.4, 3.3) as drawn:
         before, after, loss = drawn.subplots(1, 3)
         after.sharey(before)
+        drawn_losses: list[np.ndarray] = []
         for i, run in enumerate(runs):
             style = {"color": PAIRED[i % len(PAIRED)], "label": shorten(run.name, 7.5, 1.6)}
             for panel, norms in ((before, run.initial), (after, run.trained)):
                 panel.plot(np.arange(1, len(norms) + 1), norms, "-", marker=".", markersize=2.5, linewidth=1, **style)
             steps, values = run.loss
-            loss.plot(thin(steps), thin(running_mean(values)), "-", **style)
+            drawn_losses.append(thin(running_mean(values)))
+            loss.plot(thin(steps), drawn_losses[-1], "-", **style)
         for panel, when in ((before, "before training"), (after, "after training")):
             panel.set_yscale("log")
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             panel.set_title(f"Gradient norm, {when}", loc="left")
             panel.set_xlabel("kernel, from input to output")
+        after.tick_params(labelleft=False)
+        # The first steps of a deep network may be far above all that follows.
+        highest = [np.quantile(values, 0.95) for values in drawn_losses if len(values)]
+        if highest:
+            loss.set_ylim(top=1.05 * max(highest))
         loss.set_title("Training loss, running mean", loc="left")
         loss.set_xlabel("step")
         handles, labels = before.get_legend_handles_labels()
