@@ -82,12 +82,13 @@ def run(args: argparse.Namespace) -> int:
     info = describe(known, fitted.num_classes, fitted.image_shape)
     params, model_state = load(fitted, weights, jax.random.key(config.seed))
     parity = _parity(args.original, config, weights, fitted, params, model_state) if args.original else []
-    origin = _origin(weights, fitted, parity)
+    notes = (*weights.notes, *_doubts(config, fitted, compared=bool(parity)))
+    origin = _origin(weights, fitted, parity, notes)
     write_run(workdir, config, info, params, model_state, origin)
     if args.json:
         print(json.dumps({"workdir": str(workdir), **origin}, ensure_ascii=False))
         return 0
-    for note in weights.notes:
+    for note in notes:
         print(note)
     if parity:
         print(f"{comparison.table(parity)}\n")
@@ -119,14 +120,24 @@ def _parity(
     return rows
 
 
-def _origin(weights: "Weights", fitted: "Fit", parity: "list[Comparison]") -> dict[str, Any]:
+def _doubts(config: "Config", fitted: "Fit", *, compared: bool) -> list[str]:
+    """What the arrays' shapes cannot tell apart: where a bottleneck has its stride."""
+    if compared or fitted.names == "native" or config.model.get("version") != "v1":
+        return []
+    return [
+        f"weights with the names of {fitted.names} are mostly of version v1.5, and config.model.version is v1, which "
+        "computes another thing with them; --original compares"
+    ]
+
+
+def _origin(weights: "Weights", fitted: "Fit", parity: "list[Comparison]", notes: tuple[str, ...]) -> dict[str, Any]:
     document: dict[str, Any] = {
         "source": weights.source,
         "sha256": weights.sha256,
         "format": weights.format,
         "names": fitted.names,
         "num_classes": fitted.num_classes,
-        "notes": list(weights.notes),
+        "notes": list(notes),
         "tensors": [row._asdict() for row in fitted.rows],
     }
     if parity:

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -130,3 +131,16 @@ def test_a_hyphen_in_a_commands_name(capsys):
     assert main(["help"]) == 0
     assert "  import-weights  Make a run of weights from elsewhere" in capsys.readouterr().out
     assert "did you mean 'import-weights'" in one_line(capsys, ["import_weights", "x"])
+
+
+def test_version_v1_is_doubted_where_nothing_tells_it_apart():
+    from types import SimpleNamespace
+
+    from ml_collections import ConfigDict
+
+    from cnnjax.commands.import_weights import _doubts
+
+    v1, v1_5 = (ConfigDict({"model": {"name": "resnet", "version": version}}) for version in ("v1", "v1.5"))
+    torchvision: Any = SimpleNamespace(names="torchvision")
+    assert "mostly of version v1.5" in _doubts(v1, torchvision, compared=False)[0]
+    assert _doubts(v1, torchvision, compared=True) == _doubts(v1_5, torchvision, compared=False) == []
