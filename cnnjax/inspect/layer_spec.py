@@ -54,7 +54,7 @@ def _max_pool(
 ) -> Layer:
     def layer(x: Array, name: str) -> Array:
         options = {"padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
-        return layers.MaxPool(kernel_size, stride, **options, name=name)(x)  # pyright: ignore[reportReturnType]
+        return layers.MaxPool(kernel_size, stride, **options, name=name)(x)
 
     return layer
 

@@ -2,6 +2,7 @@
 """Pooling as Flax Linen modules: no parameters, but a size that does not fit is told with the layer's name."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 
@@ -24,8 +25,8 @@ class MaxPool(nn.Module):
     return_indices: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array | tuple[Array, Array]:
-        """Maps [B,H,W,C] to [B,H',W',C]."""
+    def __call__(self, x: Array) -> Any:
+        """Maps [B,H,W,C] to [B,H',W',C], or to a pair of them."""
         options = {"padding": self.padding, "dilation": self.dilation, "ceil_mode": self.ceil_mode}
         with errors_name(self):
             return max_pool2d(x, self.kernel_size, self.stride, return_indices=self.return_indices, **options)

@@ -13,7 +13,7 @@ as torchvision builds it, which also averages the last maps to 6x6 for inputs ot
 parameters, 0.714e9 multiply-adds at 224x224. That paper gives no initialisation: He et al. 2015, biases 0.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import flax.linen as nn
 
@@ -67,9 +67,7 @@ class _AlexNet(nn.Module):
             if self.published and i in (1, 2):
                 x = outputs[f"norm{i}"] = local_response_norm(x)
             if i in (1, 2, 5):
-                x = outputs[f"pool{i}"] = cast(
-                    Array, MaxPool(3, 2, name=f"pool{i}")(x)
-                )  # [B,27,27,96], [B,13,13,256], [B,6,6,256]
+                x = outputs[f"pool{i}"] = MaxPool(3, 2, name=f"pool{i}")(x)  # [B,27,27,96], [B,13,13,256], [B,6,6,256]
         x = adaptive_avg_pool2d(x, 6)  # as it is at 224x224 and 227x227
         x = x.reshape(x.shape[0], -1)  # [B,9216]
         for name in ("fc6", "fc7"):

@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cnnjax.errors import UsageError, unknown
-from cnnjax.layers import BatchNorm, Conv, global_avg_pool2d, max_pool2d
+from cnnjax.layers import BatchNorm, Conv, MaxPool, global_avg_pool2d
 from cnnjax.layers.scan import run_name, scan_blocks
 from cnnjax.models.adapter import from_linen
 from cnnjax.types import Array, Model, Outputs
@@ -134,7 +134,7 @@ class _ResNet(nn.Module):
             x = BatchNorm(name="stem_bn")(x, train=train)
         x = outputs["stem"] = nn.relu(x)  # [B,H/stride,W/stride,width], rounded up, as all halves below
         if pool:
-            x = max_pool2d(x, 3, 2, padding=1)
+            x = MaxPool(3, 2, padding=1, name="stem_pool")(x)
         for s, num_blocks in enumerate(self.num_blocks, start=1):
             width = self.width * 2 ** (s - 1)
             stage = _Stage(self.block, num_blocks, width, 1 if s == 1 else 2, self.scan, name=f"stage{s}")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
+from cnnjax.layers import Conv, MaxPool
 from cnnjax.models.adapter import from_linen
 from cnnjax.types import Array, Model, Outputs
 
@@ -28,8 +29,8 @@ class _SimpleCNN(nn.Module):
         x = image
         for stage, width in enumerate(self.widths, start=1):
             for i in range(1, self.convs_per_stage + 1):
-                x = nn.relu(nn.Conv(width, (3, 3), kernel_init=he, name=f"stage{stage}_conv{i}")(x))
-            x = nn.max_pool(x, (2, 2), strides=(2, 2))  # [B,H/2^stage,W/2^stage,width]
+                x = nn.relu(Conv(width, 3, padding=1, kernel_init=he, name=f"stage{stage}_conv{i}")(x))
+            x = MaxPool(2, name=f"stage{stage}_pool")(x)  # [B,H/2^stage,W/2^stage,width]
             x = outputs[f"stage{stage}"] = nn.Dropout(self.conv_dropout_rate, deterministic=not train)(x)
         x = x.reshape(x.shape[0], -1)
         x = outputs["features"] = nn.relu(nn.Dense(self.dense, kernel_init=he, name="features")(x))  # [B,dense]

@@ -11,8 +11,6 @@ Initialisation: Glorot and Bengio 2010, uniform, which the paper found to work w
 its own, normal with variance 0.01 after pre-training A, does not train the deep ones from scratch. Biases 0.
 """
 
-from typing import cast
-
 import flax.linen as nn
 
 from cnnjax.errors import UsageError, unknown
@@ -53,9 +51,7 @@ class _VGG(nn.Module):
                 x = outputs[f"conv{stage}_{i}"] = nn.relu(x)
                 if self.variant == "A-LRN" and stage == 1:
                     x = outputs["norm1"] = local_response_norm(x)  # AlexNet's constants, as section 3.1 says
-            x = outputs[f"pool{stage}"] = cast(
-                Array, MaxPool(2, name=f"pool{stage}")(x)
-            )  # [B,H/2^stage,W/2^stage,width]
+            x = outputs[f"pool{stage}"] = MaxPool(2, name=f"pool{stage}")(x)  # [B,H/2^stage,W/2^stage,width]
         x = adaptive_avg_pool2d(x, 7)  # [B,7,7,512], as it is at 224x224
         x = x.reshape(x.shape[0], -1)  # [B,25088]
         for name in ("fc6", "fc7"):
