@@ -183,6 +183,7 @@ def _table(results: dict[str, Any]) -> str:
 def _written(path: Path) -> str:
     """Where to find what: the files of a run, with what each is."""
     files = (
+        ("report.html", "all of this on one page"),
         (folder.RESULTS_FILE, "the table above"),
         (METRICS_FILE, "every logged number; also in tensorboard/"),
         (CURVES, "loss, learning rate, gradient norm, and accuracy where there is one"),
@@ -196,6 +197,7 @@ def _written(path: Path) -> str:
 
 def _draw(parts: _Parts, path: Path, state: TrainState, evaluation: Evaluation, split: str) -> None:
     # Matplotlib is slow to load, and training need not wait for it.
+    from cnnjax.page.one_run import write_report
     from cnnjax.report.curves import plot_curves
 
     plot_curves(read_metrics(path), path / CURVES, title=f"{path.name}: {parts.dataset.name}")
@@ -203,6 +205,8 @@ def _draw(parts: _Parts, path: Path, state: TrainState, evaluation: Evaluation, 
         _draw_errors(parts.dataset, path, evaluation, split)
     if "psnr" in evaluation.values:
         _draw_reconstructions(parts, path, state, evaluation, split)
+    model, params = parts.training.model, evaluated(state)[0]
+    write_report(path, dataset=parts.dataset, evaluation=evaluation, split=split, model=model, params=params)
 
 
 def _draw_errors(dataset: Dataset, path: Path, evaluation: Evaluation, split: str) -> None:

@@ -9,11 +9,11 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("types", "errors"),
     ("config", "metrics", "tasks", "optim", "data", "augment", "report", "layers"),
-    ("models", "preprocess", "inspect", "devices", "checkpoint"),
+    ("models", "preprocess", "inspect", "see", "devices", "checkpoint"),
     ("step", "evaluate"),
     ("train", "workdir"),
     ("experiment",),
-    ("predict", "training_run"),
+    ("predict", "training_run", "weights", "export", "architectures", "views", "page"),
     ("commands",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare architectures on one picture: accuracy against multiply-adds, published networks and your own runs.
+"""Compare architectures on one picture: accuracy against multiply-adds, published ones and your own.
 
   run.py compare --workdir=OUT runs/lenet5 runs/resnet20
 
