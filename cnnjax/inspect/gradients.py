@@ -2,7 +2,7 @@
 """The size of the loss's gradient by depth: whether it vanishes, or explodes, on its way back to the first layer."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,12 +48,12 @@ def kernel_gradients(
         for path, leaf in jax.tree_util.tree_leaves_with_path(unstack(jax.jit(jax.grad(loss))(params)))
         if leaf.ndim >= 2
     }
-    order = {name: i for i, name in enumerate(_order_of_use(model, params, model_state, batch["image"][:1]))}
+    order = {name: i for i, name in enumerate(order_of_use(model, params, model_state, batch["image"][:1]))}
     return [KernelGradient(name, norms[name]) for name in sorted(norms, key=lambda name: order.get(name, len(order)))]
 
 
-def _order_of_use(model: Model, params: Params, model_state: ModelState, image: jax.Array) -> list[str]:
-    """The parameters' paths, those of scanned blocks apart, by the first step that uses each."""
+def order_of_use(model: Model, params: Params, model_state: ModelState, image: Any) -> list[str]:
+    """The parameters' paths, those of scanned blocks apart, by the first step that uses each; `image` is [1,H,W,C]."""
     traced = trace(lambda *args: model.apply(*args, train=False)[0], params, model_state, image)
     paths = [path_names(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     used = [part for use in find_uses(traced, find_leaves(params, model_state)) for part in sorted(use.parts)]
