@@ -27,8 +27,14 @@ VARIANTS = {
     "vgg_imagenet": ("A", "A-LRN", "B", "C", "D", "E"),
 }
 # Variants of one network that takes long to compile or fills gigabytes: the others run with --slow.
-QUICK = {"depth_cifar10": (), "plain_cifar10": (), "resnet_imagenet": (), "vgg_imagenet": (), "alexnet_imagenet": ()}
-QUICK["resnet_cifar10"] = ("20",)
+QUICK: dict[str, tuple[str, ...]] = {
+    "alexnet_imagenet": (),
+    "depth_cifar10": (),
+    "plain_cifar10": (),
+    "resnet_cifar10": ("20",),
+    "resnet_imagenet": (),
+    "vgg_imagenet": (),
+}
 CASES = [(path, variant) for path in FILES for variant in VARIANTS.get(path.stem, ("",))]
 # Height, width and channels by a word of the experiment's name.
 SHAPES = {

@@ -81,7 +81,8 @@ def _measure(folder: str, args: argparse.Namespace) -> "tuple[DepthCurves, list[
     _, prepare = make_prepare(config.data, config.augment, len(network.info.label_names))
     batch = prepare(jax.random.key(0), Batch(image=image, label=label, mask=jnp.ones(len(label))))
     task = make_task(config.task, config.data, train=True)
-    initial = kernel_gradients(model, task, *jax.jit(model.init)(jax.random.key(config.seed), batch["image"]), batch)
+    params, model_state = jax.jit(model.init)(jax.random.key(config.seed), batch["image"])
+    initial = kernel_gradients(model, task, params, model_state, batch)
     trained = kernel_gradients(model, task, network.params, network.model_state, batch)
     records = [record for record in read_metrics(Path(folder).expanduser()) if record["split"] == "train"]
     loss = np.array([(record["step"], record["loss"]) for record in records], float).reshape(-1, 2).T

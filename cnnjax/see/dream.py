@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Activation maximisation: the image that a neuron answers to most."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -50,7 +51,7 @@ def dream(
     params: Params,
     model_state: ModelState,
     layer: str,
-    unit: np.ndarray,
+    unit: Sequence[int] | np.ndarray,
     key: Array,
     *,
     canvas: Canvas,
@@ -96,19 +97,19 @@ def dream(
     Reference: Erhan et al. 2009; Simonyan, Vedaldi and Zisserman 2014, arXiv:1312.6034, section 2; Olah, Mordvintsev
       and Schubert 2017, "Feature Visualization".
     """
-    unit = np.asarray(unit, np.int32)
+    units = np.asarray(unit, np.int32)
     tx = optax.adam(learning_rate)
-    weight = jnp.broadcast_to(1 / jnp.asarray(scale, jnp.float32), unit.shape)
-    rows = jax.vmap(lambda i: jax.random.fold_in(key, i))(unit)
+    weight = jnp.broadcast_to(1 / jnp.asarray(scale, jnp.float32), units.shape)
+    rows = jax.vmap(lambda i: jax.random.fold_in(key, i))(units)
 
     def activation(params: Params, model_state: ModelState, pixel: Array) -> Array:
         outputs, _ = model.apply(params, model_state, (pixel - mean) / std, train=False)
         if layer not in outputs:
             raise UsageError(unknown("layer", layer, outputs))
         values = unit_values(outputs[layer], place)
-        if wrong := [int(i) for i in unit if not 0 <= i < values.shape[-1]]:
+        if wrong := [int(i) for i in units if not 0 <= i < values.shape[-1]]:
             raise UsageError(f"layer {layer!r} has units 0 to {values.shape[-1] - 1}, but no unit {wrong[0]}")
-        return jnp.take_along_axis(values, jnp.asarray(unit)[:, None], axis=1)[:, 0]
+        return jnp.take_along_axis(values, jnp.asarray(units)[:, None], axis=1)[:, 0]
 
     def shaken(key: Array, image: Array) -> Array:
         if rotate:
@@ -162,4 +163,4 @@ def dream(
     pixel, reached = (np.asarray(each) for each in finish(params, model_state, numbers))
     if not np.isfinite(reached).all():
         raise RunError(f"the activation of {layer} is not finite; the network's parameters are damaged or it diverged")
-    return Dream(pixel, reached, np.asarray(jnp.stack(history)) if history else np.zeros((0, len(unit)), np.float32))
+    return Dream(pixel, reached, np.asarray(jnp.stack(history)) if history else np.zeros((0, len(units)), np.float32))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,8 @@ from cnnjax.see.dream import dream, unit_values
 from cnnjax.types import Model
 
 SIZE = (8, 8, 3)
-PLAIN = {"mean": np.float32(0.4), "std": np.float32(0.25)}
-STILL = {"jitter": 0, "rotate": 0.0}
+PLAIN: dict[str, Any] = {"mean": np.float32(0.4), "std": np.float32(0.25)}
+STILL: dict[str, Any] = {"jitter": 0, "rotate": 0.0}
 
 
 def linear_apply(params, model_state, image, *, train, key=None):

@@ -18,7 +18,10 @@ HEAD = jax.random.normal(jax.random.key(3), (5, 3))
 
 
 def network(apply):
-    return Model(lambda key, image: ({}, {}), lambda params, state, image, *, train, key=None: (apply(image), state))
+    def whole(params, model_state, image, *, train, key=None):
+        return apply(image), model_state
+
+    return Model(lambda key, image: ({}, {}), whole)
 
 
 def pooled(image):
@@ -43,7 +46,7 @@ def test_global_pooling_of_1x1_convolutions_does_not_see_a_circular_shift_and_a_
     assert (found.distance["hidden"][1:] > 0.5).all()  # the maps move with the image
 
     found = measure(dense, rolled, [0, 1, 3])
-    assert (found.distance["logits"][1:] > 0.5).all() and (found.agreement[1:] < 1).all()
+    assert (found.distance["logits"][1:] > 0.5).all() and (np.asarray(found.agreement)[1:] < 1).all()
 
 
 def test_what_enters_at_the_border_is_seen_even_then():
@@ -104,6 +107,7 @@ def test_accuracy_and_agreement_are_counted_apart():
 
     image = jnp.array([1.0, 2.0, -1.0, -2.0]).reshape(4, 1, 1, 1)  # answers 1 1 0 0; labels 0 1 2 0
     found = measure(sign, lambda image, amount, turn: image + amount, [0, 1.5, 9], image=image)
+    assert found.agreement is not None and found.accuracy is not None
     np.testing.assert_allclose(found.agreement, [1, 0.75, 0.5])
     np.testing.assert_allclose(found.accuracy, [0.5, 0.5, 0.25])
 
