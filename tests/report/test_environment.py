@@ -32,7 +32,8 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-def test_environment_tells_versions_devices_and_command(tmp_path):
+def test_environment_tells_versions_devices_and_command(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "orig_argv", ["run.py", "--workdir=my run"])
     found = environment(tmp_path)
     assert found["versions"]["jax"] == jax.__version__
     assert found["versions"]["numpy"] == np.__version__
@@ -43,7 +44,7 @@ def test_environment_tells_versions_devices_and_command(tmp_path):
     assert found["num_processes"] == 1
     assert found["cpu"]["count"] >= found["cpu"]["usable"] >= 1 and found["cpu"]["model"]
     assert found["git"] is None
-    assert "pytest" in found["command"]
+    assert found["command"] == "run.py '--workdir=my run'"
     start = datetime.fromisoformat(found["start_time"])
     assert start.tzinfo is not None and abs((datetime.now(start.tzinfo) - start).total_seconds()) < 60
     assert json.loads(json.dumps(found)) == found
