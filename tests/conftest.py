@@ -2,6 +2,7 @@
 """What every test runs under: two CPU devices, strict ranks, no network caches of the user's."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiling is most of the suite's time. Tests of what optimisation could break (fusion moves the last bit of a
+# number) are marked `optimized` and compile as users do.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +29,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="needs --slow"))
+
+
+@pytest.fixture(autouse=True)
+def _optimization(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests marked `optimized` compile with all optimisations."""
+    if "optimized" not in request.keywords:
+        yield
+        return
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ from cnnjax.preprocess import make_prepare
 from cnnjax.types import Batch, PrepareFn
 from experiments import default
 
+pytestmark = pytest.mark.optimized
+
 N, K = 24, 5
 PIXELS = np.random.default_rng(0).integers(0, 256, (N, 6, 6, 3)).astype(np.uint8)
 KEY_SEED = 3

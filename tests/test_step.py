@@ -17,6 +17,8 @@ from cnnjax.step import init_state, make_train_step
 from cnnjax.tasks import classification
 from cnnjax.types import Batch
 
+pytestmark = pytest.mark.optimized
+
 # Loss and gradient norm of the first step of `tiny`. A change of the numbers is a change of what users train:
 # when it is meant, print the new ones (the assertion shows them) and say in the commit why they moved.
 GOLDEN = {"loss": 1.1434933, "gradient_norm": 1.2816994}

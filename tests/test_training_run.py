@@ -18,6 +18,8 @@ from cnnjax.report.log import read_metrics
 from cnnjax.train import Stop
 from cnnjax.training_run import train_run
 
+pytestmark = pytest.mark.optimized
+
 EVERYTHING = (
     "model.dropout_rate=0.2",
     "augment.mirror=0.5",

@@ -11,6 +11,8 @@ from cnnjax.augment import AugmentFn, make_augment, make_mix
 from cnnjax.errors import UsageError
 from experiments import default
 
+pytestmark = pytest.mark.optimized
+
 COUNT = 24
 ON: dict[str, Any] = {
     "mirror": 0.5,

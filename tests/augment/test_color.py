@@ -9,6 +9,8 @@ import pytest
 
 from cnnjax.augment import arithmetic, color
 
+pytestmark = pytest.mark.optimized
+
 IMAGE = jax.random.uniform(jax.random.key(1), (4, 5, 3))
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from cnnjax.augment import erase
 
+pytestmark = pytest.mark.optimized
+
 WHITE = np.ones((1, 1, 1), np.float32)
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from cnnjax.augment import geometry
 
+pytestmark = pytest.mark.optimized
+
 BLACK = np.zeros((1, 1, 1), np.float32)
 NINE = np.full((1, 1, 1), 9, np.float32)
 

@@ -10,6 +10,8 @@ from cnnjax.augment import make_mix, needs_partner
 from cnnjax.augment.mix import beta_quantiles
 from experiments import default
 
+pytestmark = pytest.mark.optimized
+
 COUNT = 2000
 
 

@@ -40,8 +40,8 @@ def measure(apply, move, amount, layers=(), image=IMAGE, **more):
 
 def test_global_pooling_of_1x1_convolutions_does_not_see_a_circular_shift_and_a_dense_layer_does():
     found = measure(pooled, rolled, [0, 1, 3], ["hidden", "features"])
-    np.testing.assert_allclose(found.distance["features"], 0, atol=1e-6)
-    np.testing.assert_allclose(found.distance["logits"], 0, atol=1e-6)
+    np.testing.assert_allclose(found.distance["features"], 0, atol=1e-5)  # rounding of sums
+    np.testing.assert_allclose(found.distance["logits"], 0, atol=1e-5)
     np.testing.assert_array_equal(found.agreement, 1)
     assert (found.distance["hidden"][1:] > 0.5).all()  # the maps move with the image
 
