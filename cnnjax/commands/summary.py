@@ -48,7 +48,7 @@ def _model_shape_name(args: argparse.Namespace) -> "tuple[Model, tuple[int, int,
     if args.num_classes is not None and args.num_classes < 1:
         raise UsageError(f"--num_classes is {args.num_classes}; it takes 1 or more")
     if args.layer:
-        from cnnjax.inspect.layer_spec import parse_layers
+        from cnnjax.models.layer_spec import parse_layers
 
         if not args.input:
             raise UsageError("--layer needs the shape of its input: --input=HxWxC, as in --input=8x8x3")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The size of the loss's gradient by depth: whether it vanishes, or explodes, on its way back to the first layer."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 
 from cnnjax.inspect.leaves import find_leaves, find_uses, path_names
 from cnnjax.inspect.trace import trace
-from cnnjax.layers.scan import block_names, unstack
+from cnnjax.layers.scan import turn_path, unstack
 from cnnjax.types import Batch, Model, ModelState, Params, Task
 
 
@@ -57,10 +56,4 @@ def order_of_use(model: Model, params: Params, model_state: ModelState, image: A
     traced = trace(lambda *args: model.apply(*args, train=False)[0], params, model_state, image)
     paths = [path_names(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     used = [part for use in find_uses(traced, find_leaves(params, model_state)) for part in sorted(use.parts)]
-    return list(dict.fromkeys(_name(paths[part.leaf], part.turns) for part in used if part.leaf < len(paths)))
-
-
-def _name(path: Sequence[str], turns: Sequence[int]) -> str:
-    """A parameter's path with the block of each scan's turn in place of the run of blocks."""
-    left = iter(turns)
-    return "/".join(run[next(left, 0)] if (run := block_names(part)) else part for part in path)
+    return list(dict.fromkeys(turn_path(paths[part.leaf], part.turns) for part in used if part.leaf < len(paths)))

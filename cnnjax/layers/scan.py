@@ -6,7 +6,7 @@ in `batch_stats` alike; `unstack` and `stack` go to ordinary names (`block{a}`, 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -83,6 +83,12 @@ def stack(tree: PyTree, like: PyTree) -> PyTree:
         except (ValueError, TypeError) as error:
             raise UsageError(f"the blocks of {key} do not have the same arrays, so they cannot be stacked") from error
     return joined
+
+
+def turn_path(path: Sequence[str], turns: Sequence[int]) -> str:
+    """A parameter's path, with the block of each scan's turn in place of the run of blocks: "stage1/block3/conv1"."""
+    left = iter(turns)
+    return "/".join(run[next(left, 0)] if (run := block_names(part)) else part for part in path)
 
 
 def block_names(key: Any) -> list[str]:

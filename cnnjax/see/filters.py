@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cnnjax.inspect.leaves import Part, find_leaves, find_uses, path_names
+from cnnjax.inspect.leaves import find_leaves, find_uses, path_names
 from cnnjax.inspect.steps import LINKS, Step, Value
-from cnnjax.layers.scan import block_names
+from cnnjax.layers.scan import turn_path
 from cnnjax.see.features import trace_outputs
 from cnnjax.types import Model, ModelState, Params
 
@@ -61,7 +61,7 @@ def find_kernels(
             value = read(step, weights) if parts else None
             if value is not None:
                 largest = max(parts, key=lambda part: part.size)
-                found.append((step.outputs[0].id, _name(paths[largest.leaf], largest), value))
+                found.append((step.outputs[0].id, turn_path(paths[largest.leaf], largest.turns), value))
         return found
 
     found = found_by(_convolution) or found_by(partial(_templates, image_shape=image_shape))[:1]
@@ -138,9 +138,3 @@ def _templates(step: Step, weights: _Weights, image_shape: tuple[int, int, int])
         return None
     value = weights.get(step.inputs[1])
     return None if value is None else value.reshape(*image_shape, -1)
-
-
-def _name(path: Sequence[str], part: Part) -> str:
-    """A parameter's path with the block of each scan's turn in place of the run of blocks."""
-    left = iter(part.turns)
-    return "/".join(run[next(left, 0)] if (run := block_names(name)) else name for name in path)

@@ -7,16 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.errors import UsageError, unknown
 from cnnjax.report.grid import Band, Cell, picture_grid
 from cnnjax.see.canvas import color_mixing, frequency_canvas
 from cnnjax.see.features import layer_shapes
 from cnnjax.see.invert import invert, psnr
-from cnnjax.views.subject import Choice, Subject, View, outputs_of
+from cnnjax.views.subject import Choice, Subject, View, outputs_of, spread_layers
 
 DEFAULT = False
 
-_MOST_IMAGES, _MOST_LAYERS = 16, 7  # of a figure
+_MOST_IMAGES = 16  # of a figure
 _SMOOTHNESS, _COARSE = 0.1, 100.0  # decides what the layer leaves open, and costs it little else
 _STEPS = 300
 
@@ -26,7 +25,7 @@ def draw(subject: Subject, choice: Choice, folder: Path) -> View:
     image = choice.image[:_MOST_IMAGES]
     size = image.shape[1:]
     shapes = layer_shapes(subject.model, subject.params, subject.model_state, size)
-    layers = _layers(list(shapes), choice.layer)
+    layers = spread_layers(list(shapes), choice.layer)
     targets = outputs_of(subject, image)
     color = image.mean(axis=(0, 1, 2)) / 255
     canvas = frequency_canvas(size, color, color_mixing(image) if size[-1] > 1 else None, cut=True)
@@ -82,16 +81,6 @@ def draw(subject: Subject, choice: Choice, folder: Path) -> View:
         numbers,
         tuple(lines),
     )
-
-
-def _layers(names: list[str], named: str | None) -> list[str]:
-    """The one named, or all; of more than seven, seven spread over the depth, the last one among them."""
-    if named is not None:
-        if named not in names:
-            raise UsageError(unknown("layer", named, names))
-        return [named]
-    picks = np.unique(np.linspace(0, len(names) - 1, _MOST_LAYERS).round().astype(int))
-    return [names[i] for i in picks]
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -8,15 +8,14 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from cnnjax.errors import UsageError, unknown
 from cnnjax.report.figure import BLUE, ORANGE, figure, percent, shorten
 from cnnjax.see.features import layer_shapes
 from cnnjax.see.shift import INPUT, Sensitivity, rotated, scaled, sensitivity, shifted
-from cnnjax.views.subject import Choice, Subject, View
+from cnnjax.views.subject import Choice, Subject, View, spread_layers
 
 DEFAULT = True
 
-_IMAGES, _BATCH, _MOST_LAYERS = 256, 64, 7
+_IMAGES, _BATCH = 256, 64
 _DEGREES = (0, 5, 10, 15, 20, 30, 45)
 _SCALES = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5)
 
@@ -26,7 +25,7 @@ def draw(subject: Subject, choice: Choice, folder: Path) -> View:
     network = (subject.model, subject.params, subject.model_state)
     rows = np.unique(np.linspace(0, len(subject.image) - 1, _IMAGES).astype(int))
     image, label = subject.prepare(subject.image[rows]), subject.label[rows]
-    layers = _layers([*layer_shapes(*network, subject.image.shape[1:])], choice.layer)
+    layers = spread_layers([*layer_shapes(*network, subject.image.shape[1:])], choice.layer)
     most = max(min(subject.image.shape[1:3]) // 4, 1)
     pixels = sorted({round(each) for each in np.linspace(0, most, min(most, 8) + 1)})
     moves = {
@@ -50,16 +49,6 @@ def draw(subject: Subject, choice: Choice, folder: Path) -> View:
         }
     caption = f"distances of {len(rows)} {subject.split} images to themselves moved; 1 is another image"
     return View(((path, caption),), numbers, _lines(found))
-
-
-def _layers(names: list[str], named: str | None) -> list[str]:
-    """The one named, or all; of more than seven, seven spread over the depth, the last one among them."""
-    if named is not None:
-        if named not in names:
-            raise UsageError(unknown("layer", named, names))
-        return [named]
-    picks = np.unique(np.linspace(0, len(names) - 1, _MOST_LAYERS).round().astype(int))
-    return [names[i] for i in picks]
 
 
 def _lines(found: dict[str, Sensitivity]) -> tuple[str, ...]:

@@ -177,6 +177,20 @@ def choose(
     return Choice(image, tuple(title), label, layer, unit, which, num, seed)
 
 
+def spread_layers(names: Sequence[str], named: str | None) -> list[str]:
+    """The one named, or all; of more than seven, seven spread over the depth, the last one among them.
+
+    Raises:
+      UsageError: none is called `named`.
+    """
+    if named is not None:
+        if named not in names:
+            raise UsageError(unknown("layer", named, names))
+        return [named]
+    picks = np.unique(np.linspace(0, len(names) - 1, 7).round().astype(int))
+    return [names[i] for i in picks]
+
+
 def outputs_of(subject: Subject, image: np.ndarray) -> dict[str, Array]:
     """The network's outputs for uint8 images [B,H,W,C], intermediates included."""
     return subject.model.apply(subject.params, subject.model_state, subject.prepare(image), train=False)[0]

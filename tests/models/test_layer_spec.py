@@ -7,8 +7,8 @@ import pytest
 
 from cnnjax.commands import main
 from cnnjax.errors import UsageError
-from cnnjax.inspect.layer_spec import parse_layers
 from cnnjax.inspect.summary import summarize
+from cnnjax.models.layer_spec import parse_layers
 
 
 def layers(text, shape):
