@@ -188,7 +188,7 @@ def spread_layers(names: Sequence[str], named: str | None) -> list[str]:
             raise UsageError(unknown("layer", named, names))
         return [named]
     picks = np.unique(np.linspace(0, len(names) - 1, 7).round().astype(int))
-    return [names[i] for i in picks]
+    return [names[int(i)] for i in picks]
 
 
 def outputs_of(subject: Subject, image: np.ndarray) -> dict[str, Array]:
