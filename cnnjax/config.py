@@ -21,6 +21,7 @@ from ml_collections.config_flags import config_flags
 from cnnjax.errors import RunError, UsageError, nearest_first, unknown
 
 CONFIG_FILE = "config.json"
+MEMBERS_FILE = "members.json"  # of a folder that holds several runs, an ensemble or a sweep, and is none itself
 Config = Any
 """A ConfigDict; its keys are attributes that no type checker knows."""
 
@@ -99,6 +100,9 @@ def load_run_config(workdir: Path, overrides: Sequence[str] = ()) -> Config:
       RunError: `workdir` holds no run, or its config cannot be read.
     """
     path = workdir / CONFIG_FILE
+    if (workdir / MEMBERS_FILE).is_file():
+        first = next((file.parent for file in sorted(workdir.glob(f"*/{CONFIG_FILE}"))), workdir / "member0")
+        raise RunError(f"{workdir} holds several runs and is none itself: give one of them, as --workdir={first}")
     if not path.is_file():
         raise RunError(f"{workdir} holds no run: there is no {CONFIG_FILE} in it; give the --workdir of a training run")
     try:
@@ -229,6 +233,9 @@ def _apply(config: ConfigDict, pairs: list[tuple[str, str | None]]) -> None:
 
 ADDED: dict[str, Any] = {
     "data.crop_from": 0,
+    "ensemble_learning_rates": (),
+    "ensemble_seeds": (),
+    "ensemble_size": 1,
     "task.loss": "cross_entropy",
     "task.reconstruction_loss": "mse",
 }
@@ -245,19 +252,28 @@ def _one_of(*names: str) -> Rule:
     return (lambda value: value in names, "one of " + ", ".join(names))
 
 
+def _all(rule: Rule) -> Rule:
+    accepts, what = rule
+    return (lambda values: all(map(accepts, values)), f"numbers {what}, in brackets")
+
+
 _POSITIVE = _number(lambda x: 0 < x < float("inf"), "above 0")
 _AT_LEAST_0 = _number(lambda x: 0 <= x < float("inf"), "0 or more")
 _AT_LEAST_1 = _number(lambda x: 1 <= x < float("inf"), "1 or more")
 _FRACTION = _number(lambda x: 0 <= x <= 1, "in 0..1")
 _BELOW_1 = _number(lambda x: 0 <= x < 1, "in 0..1, below 1")
+_SEED = _number(lambda x: 0 <= x < 2**31, "in 0..2^31 - 1")
 _SIZE: Rule = (
     lambda value: len(value) in (0, 2) and all(isinstance(side, int) and side > 0 for side in value),
     "(height, width) in pixels, or ()",
 )
 
 RULES: dict[str, Rule] = {
-    "seed": _number(lambda x: 0 <= x < 2**31, "in 0..2^31 - 1"),
-    "data.split_seed": _number(lambda x: 0 <= x < 2**31, "in 0..2^31 - 1"),
+    "seed": _SEED,
+    "ensemble_size": _AT_LEAST_1,
+    "ensemble_seeds": _all(_SEED),
+    "ensemble_learning_rates": _all(_POSITIVE),
+    "data.split_seed": _SEED,
     "data.validation_fraction": _BELOW_1,
     "data.test_fraction": _BELOW_1,
     "data.batch_size": _AT_LEAST_1,

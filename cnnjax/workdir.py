@@ -4,11 +4,11 @@
 import json
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from cnnjax.config import CONFIG_FILE, difference, load_run_config
+from cnnjax.config import CONFIG_FILE, MEMBERS_FILE, difference, load_run_config
 from cnnjax.errors import RunError, UsageError
 from cnnjax.report.environment import environment, write_json
 from cnnjax.report.table import format_table
@@ -33,6 +33,34 @@ class DatasetInfo(NamedTuple):
 def is_run(workdir: Path) -> bool:
     """Whether a run has begun there."""
     return (workdir / CONFIG_FILE).exists()
+
+
+def members(workdir: Path) -> list[Path]:
+    """The folders of the runs that `workdir` holds, in order: those of an ensemble or a sweep, else itself alone.
+
+    Raises:
+      RunError: the list of the runs cannot be read.
+    """
+    path = workdir / MEMBERS_FILE
+    if not path.is_file():
+        return [workdir]
+    return [workdir / name for name in read_members(workdir)["members"]]
+
+
+def read_members(workdir: Path) -> dict[str, Any]:
+    """What `members.json` of an ensemble or a sweep tells: `kind`, `members` (folders below) and what they are.
+
+    Raises:
+      RunError: it cannot be read.
+    """
+    path = workdir / MEMBERS_FILE
+    try:
+        told = json.loads(path.read_text())
+        if all(isinstance(name, str) for name in told["members"]) and isinstance(told["kind"], str):
+            return told
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"cannot read {path}: {error}; start again in another --workdir") from error
+    raise RunError(f"cannot read {path}: it names no runs; start again in another --workdir")
 
 
 def check_same_config(workdir: Path, config: ConfigDict, *, accept_changes: bool) -> None:

@@ -29,6 +29,11 @@ def get_config(variant: str = "") -> Config:
     config = ConfigDict()
     config.seed = 0  # of initialisation, data order, augmentation and dropout
 
+    # Several networks trained in one compiled step, each a run of its own in WORKDIR/member0, member1, ...
+    config.ensemble_size = 1  # networks; their seeds are seed, seed + 1, ...
+    config.ensemble_seeds = ()  # their seeds, which then tell how many
+    config.ensemble_learning_rates = ()  # their peaks of the schedule, likewise; (): optimizer.learning_rate for all
+
     # The network: `name` is a short name of cnnjax.models.MODELS, "package.module:function" or
     # "path/to/file.py:function"; every other key here is passed to that function. `num_classes` is filled in
     # from the data when the function takes it.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnnjax.config import CONFIG_FILE, flatten, load_config, load_run_config
+from cnnjax.config import CONFIG_FILE, MEMBERS_FILE, flatten, load_config, load_run_config
 from cnnjax.errors import RunError
 from cnnjax.page.times import Times, measure
 from cnnjax.report.log import METRICS_FILE, TENSORBOARD_FOLDER, read_metrics
@@ -100,7 +100,8 @@ def find_runs(folder: Path) -> list[Path]:
         raise RunError(f"{folder} is no folder; give one with runs in it")
     found = []
     for place, below, files in os.walk(folder):
-        if {CONFIG_FILE, METRICS_FILE, RESULTS_FILE}.intersection(files):
+        # The folder of an ensemble or a sweep has results, too, but its runs lie below.
+        if {CONFIG_FILE, METRICS_FILE, RESULTS_FILE}.intersection(files) and MEMBERS_FILE not in files:
             found.append(Path(place))
             below.clear()
         below[:] = [name for name in below if not name.startswith(".")]
