@@ -111,7 +111,10 @@ def load_run_config(workdir: Path, overrides: Sequence[str] = ()) -> Config:
         raise RunError(f"cannot read {path}: {error}") from error
     config = _from_json(loaded)
     for key, value in ADDED.items():
-        parent, name = _parent(config, key), key.rpartition(".")[2]
+        section, _, name = key.rpartition(".")
+        if section and section not in config:
+            config[section] = ConfigDict()
+        parent = _parent(config, key)
         if name not in parent:
             parent[name] = value
     return finish_config(config, overrides)
@@ -238,6 +241,14 @@ ADDED: dict[str, Any] = {
     "ensemble_size": 1,
     "task.loss": "cross_entropy",
     "task.reconstruction_loss": "mse",
+    "eval.protocol": "single",
+    "eval.averaging": "probabilities",
+    "eval.resize": 0,
+    "eval.crop": (),
+    "eval.scales": (),
+    "eval.mirror": True,
+    "eval.views": "mirror",
+    "eval.num_views": 10,
 }
 """Keys that older runs do not have, each with the value that does what was done before there was such a key."""
 
@@ -314,4 +325,14 @@ RULES: dict[str, Rule] = {
     "train.accumulate": _AT_LEAST_1,
     "train.dtype": _one_of("float32", "bfloat16"),
     "train.ema_decay": _BELOW_1,
+    "eval.protocol": _one_of("single", "center", "tencrop", "dense", "multiscale", "tta"),
+    "eval.averaging": _one_of("probabilities", "logits"),
+    "eval.resize": _AT_LEAST_0,
+    "eval.crop": _SIZE,
+    "eval.scales": (
+        lambda value: all(isinstance(side, int) and side > 0 for side in value),
+        "short sides in pixels, (256, 384), or ()",
+    ),
+    "eval.views": _one_of("mirror", "mirror_shift", "augment"),
+    "eval.num_views": _number(lambda x: x >= 2, "2 or more"),
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluation: every example of a split exactly once, one compiled step over padded and masked batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,11 +11,15 @@ from jax.sharding import Mesh
 
 from cnnjax import devices
 from cnnjax.data.resident import num_batches
-from cnnjax.errors import RunError
+from cnnjax.errors import RunError, UsageError
 from cnnjax.metrics import Evaluation
-from cnnjax.types import Array, Model, ModelState, Params, PrepareFn, PyTree, Stream, Task, TrainState
+from cnnjax.preprocess import PrepareViewFn
+from cnnjax.protocols.views import Views
+from cnnjax.types import Array, Batch, Model, ModelState, Params, PrepareFn, PyTree, Stream, Task, TrainState
 
 Evaluate = Callable[[Params, ModelState], Evaluation]
+Scores = Callable[[Params, ModelState], np.ndarray]
+"""`scores(params, model_state)`: what a network says of each example, float32 [N,K], averaged over views."""
 
 
 def evaluated(state: TrainState) -> tuple[Params, ModelState]:
@@ -61,3 +65,56 @@ def make_evaluate(
         return Evaluation(values, prediction, probability, label)
 
     return evaluate
+
+
+def make_scores(
+    model: Model, prepare: PrepareViewFn, views: Views, stream: Stream, mesh: Mesh, *, averaging: str
+) -> Scores:
+    """The mean over `views` of the network's probabilities or logits (`averaging`), for all examples of `stream`.
+
+    The views pass the network one after another, so they take no more memory than one.
+
+    Raises (the returned function):
+      UsageError: the network has no classes.
+      RunError: an output is not finite.
+    """
+
+    def step(params: Params, model_state: ModelState, arrays: PyTree, item: PyTree, row: Mapping[str, Array]) -> Array:
+        batch = jax.lax.with_sharding_constraint(stream.batch(arrays, item), devices.split_rows(mesh))
+        outputs, _ = model.apply(params, model_state, prepare(batch, row), train=False)
+        if "logits" not in outputs:
+            raise UsageError("a network without classes has no views to average; evaluate it with --protocol=single")
+        return jax.nn.softmax(outputs["logits"]) if averaging == "probabilities" else outputs["logits"]
+
+    compiled = jax.jit(step, out_shardings=devices.replicated(mesh))
+    rows = [{name: values[v] for name, values in views.rows.items()} for v in range(len(views.weight))]
+
+    def scores(params: Params, model_state: ModelState) -> np.ndarray:
+        batches = []
+        for i in range(num_batches(stream)):
+            item = jax.tree.map(lambda x: x[0], stream.items(i, 1))
+            shown = [compiled(params, model_state, stream.arrays, item, row) for row in rows]
+            batches.append(sum(w * np.asarray(view) for w, view in zip(views.weight, shown, strict=True)))
+        result = np.concatenate(batches)[: stream.num_examples]
+        bad = int(np.sum(~np.isfinite(result).all(axis=1)))
+        if bad:
+            raise RunError(f"the network's output is not finite for {bad} of {len(result)} examples")
+        return result
+
+    return scores
+
+
+def logits_of(scores: np.ndarray, averaging: str) -> np.ndarray:
+    """Averaged scores [N,K] as logits: the logarithm of probabilities, or the mean logits as they are."""
+    return np.log(np.maximum(scores, np.finfo(np.float32).tiny)) if averaging == "probabilities" else scores
+
+
+def judge(logits: np.ndarray, label: np.ndarray, task: Task) -> Evaluation:
+    """The evaluation of logits [N,K] that came about in any way, against labels [N]."""
+    rows = jnp.asarray(label)
+    batch = Batch(image=rows, label=rows, mask=jnp.ones(len(label)))  # a task of classes looks at no picture
+    values = jax.jit(lambda logits: task({"logits": logits}, batch))(jnp.asarray(logits))
+    probability = np.asarray(jax.nn.softmax(logits))
+    prediction = logits.argmax(axis=1).astype(np.int32)
+    chosen = np.take_along_axis(probability, prediction[:, None], axis=1)[:, 0]
+    return Evaluation({name: np.asarray(value) for name, value in values.items()}, prediction, chosen, label)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -18,16 +19,22 @@ from cnnjax.checkpoint import FOLDER, Checkpoints
 from cnnjax.config import load_run_config
 from cnnjax.data.resident import eval_stream, train_stream
 from cnnjax.errors import RunError, UsageError
-from cnnjax.evaluate import Evaluate, make_evaluate
+from cnnjax.evaluate import Evaluate, Scores, judge, logits_of, make_evaluate, make_scores
+from cnnjax.metrics import Evaluation
 from cnnjax.models import get_model
 from cnnjax.models.adapter import compute_in
 from cnnjax.optim import duration, epochs_to_steps, make_optimizer, make_schedule
-from cnnjax.preprocess import make_prepare
+from cnnjax.preprocess import make_prepare, make_prepare_view
+from cnnjax.protocols.dense import make_dense
+from cnnjax.protocols.protocol import make_protocol, sized
 from cnnjax.step import Dispatch, init_state, make_dispatch, make_train_step
 from cnnjax.tasks import make_task
 from cnnjax.train import Plan
 from cnnjax.types import Config, Dataset, Model, ModelState, Params, Split, Stream, TrainState
 from cnnjax.workdir import DatasetInfo, dataset_info
+
+LoadSplit = Callable[[Config], Split]
+"""`load(data)`: a split read as `data`, a `config.data`, says."""
 
 
 class Training(NamedTuple):
@@ -102,13 +109,60 @@ def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -
 
 
 def build_evaluate(config: Config, model: Model, split: Split, num_classes: int, mesh: Mesh) -> Evaluate:
-    """The evaluation of `model` on one split."""
+    """The evaluation of `model` on one split, pictures as they are (the protocol "single")."""
     _, prepare = make_prepare(config.data, config.augment, num_classes)
+    stream = _eval_stream(config, split, mesh)
+    return make_evaluate(model, make_task(config.task, config.data, train=False), prepare, stream, split.label, mesh)
+
+
+def build_scores(
+    config: Config, model: Model, load: LoadSplit, image_shape: tuple[int, int, int], mesh: Mesh
+) -> Scores:
+    """What `model` says of a split under the protocol of `config.eval`: `scores(params, model_state) -> [N,K]`.
+
+    Args:
+      config: of the run.
+      model: the network.
+      load: `load(data)`, the split read as a `config.data` says; called once for each size of the protocol.
+      image_shape: (height, width, channels) that the network was trained on.
+      mesh: the devices.
+
+    Raises:
+      UsageError: the protocol does not suit the network or the pictures.
+    """
+    protocol = make_protocol(config, image_shape)
+
+    def scores(params: Params, model_state: ModelState) -> np.ndarray:
+        total: Any = 0
+        for each in protocol.passes:
+            shown = make_dense(model, image_shape) if each.dense else model
+            prepare = make_prepare_view(config.data, each.views.make)
+            stream = _eval_stream(config, load(sized(config.data, each.size)), mesh)
+            run = make_scores(shown, prepare, each.views, stream, mesh, averaging=protocol.averaging)
+            total = total + run(params, model_state) / len(protocol.passes)
+        return total
+
+    return scores
+
+
+def build_test(
+    config: Config, model: Model, load: LoadSplit, image_shape: tuple[int, int, int], mesh: Mesh
+) -> Evaluate:
+    """The evaluation of `model` under the protocol of `config.eval`; arguments as for `build_scores`."""
+    scores, averaging = build_scores(config, model, load, image_shape, mesh), config.eval.averaging
+    task = make_task(config.task, config.data, train=False)
+
+    def evaluate(params: Params, model_state: ModelState) -> Evaluation:
+        return judge(logits_of(scores(params, model_state), averaging), load(config.data).label, task)
+
+    return evaluate
+
+
+def _eval_stream(config: Config, split: Split, mesh: Mesh) -> Stream:
     batch_size = min(config.data.eval_batch_size, len(split.label))
     batch_size += -batch_size % mesh.size  # padding is masked, so the last batch may be any size
     put = partial(jax.device_put, device=devices.replicated(mesh))
-    stream = eval_stream(split, batch_size=batch_size, put=put)
-    return make_evaluate(model, make_task(config.task, config.data, train=False), prepare, stream, split.label, mesh)
+    return eval_stream(split, batch_size=batch_size, put=put)
 
 
 def restore_evaluated(checkpoints: Checkpoints, abstract: TrainState, step: int) -> tuple[Params, ModelState]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From stored pixels to the network's input: conversion, augmentation, mixing, normalisation."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +11,10 @@ import jax.numpy as jnp
 from cnnjax.augment import make_augment, make_mix, needs_partner
 from cnnjax.augment.arithmetic import unfused
 from cnnjax.errors import UsageError
+from cnnjax.protocols.views import MakeView
 from cnnjax.types import Array, Batch, Config, PrepareFn
+
+PrepareViewFn = Callable[[Batch, Mapping[str, Array]], Array]
 
 # Streams of the run's key. Any constants do, as long as nothing else folds the same ones into it.
 AUGMENT_STREAM = 0x61756721
@@ -39,8 +44,7 @@ def make_prepare(data: Config, augment: Config, num_classes: int) -> tuple[Prepa
     change = make_augment(augment, mean)
     mix = make_mix(augment) if needs_partner(augment) else None
 
-    def normalise(image: Array) -> Array:
-        return (image - _per_channel("mean", mean, image)) / _per_channel("std", std, image)
+    normalise = partial(_normalised, mean=mean, std=std)
 
     def augmented(key: Array, batch: Batch) -> Array:
         return change(_row_keys(key, AUGMENT_STREAM, batch), _to_float(batch["image"]))
@@ -63,6 +67,26 @@ def make_prepare(data: Config, augment: Config, num_classes: int) -> tuple[Prepa
         return _with(batch, normalise(_to_float(batch["image"])), batch["label"])
 
     return prepare_train, prepare_eval
+
+
+def make_prepare_view(data: Config, make: MakeView) -> PrepareViewFn:
+    """`prepare(batch, row) -> image`: one view of each stored picture, as the network takes it.
+
+    Args:
+      data: `config.data`, for `mean` and `std`.
+      make: of a `Views`; `row` is a row of its numbers, and the batch must hold `example`.
+    """
+    mean, std = _numbers(data, "mean"), _numbers(data, "std")
+
+    def prepare(batch: Batch, row: Mapping[str, Array]) -> Array:
+        image = make(_to_float(batch["image"]), _required(batch, "example"), row)
+        return _normalised(image, mean, std)
+
+    return prepare
+
+
+def _normalised(image: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    return (image - _per_channel("mean", mean, image)) / _per_channel("std", std, image)
 
 
 def _to_float(image: Array) -> Array:

@@ -18,7 +18,7 @@ from cnnjax.checkpoint import Checkpoints
 from cnnjax.data import load_dataset
 from cnnjax.errors import UsageError
 from cnnjax.evaluate import Evaluate, evaluated
-from cnnjax.experiment import Training, build_evaluate, build_model, build_training, restore_evaluated
+from cnnjax.experiment import Training, build_evaluate, build_model, build_test, build_training, restore_evaluated
 from cnnjax.metrics import Evaluation, confusion_matrix, format_metric
 from cnnjax.models.check import check_model
 from cnnjax.predict import make_infer
@@ -26,7 +26,7 @@ from cnnjax.report.environment import write_json
 from cnnjax.report.log import METRICS_FILE, RunLog, read_metrics
 from cnnjax.report.table import format_bytes, format_count, format_duration, format_table
 from cnnjax.train import fit
-from cnnjax.types import Config, Dataset, TrainState
+from cnnjax.types import Config, Dataset, Model, Split, TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ class _Parts(NamedTuple):
     mesh: Mesh
     dataset: Dataset
     training: Training
-    evaluators: dict[str, Evaluate]  # by split
+    evaluators: dict[str, Evaluate]  # by split, pictures as they are
+    testers: dict[str, Evaluate]  # by split, under the protocol of config.eval
 
 
 def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> str:
@@ -134,12 +135,23 @@ def _build(config: Config) -> _Parts:
     if not splits:
         raise UsageError("there is nothing to evaluate on: set config.data.validation_fraction or test_fraction")
     evaluators = {name: build_evaluate(config, model, dataset.splits[name], num_classes, mesh) for name in splits}
+    testing = config.eval.protocol != "single"
+    testers = {name: _tester(config, model, dataset, name, mesh) for name in splits} if testing else evaluators
     training = build_training(config, model, dataset, mesh)
     # A task that does not fit the network is told now; jit keeps the trace for the first step.
     steps = training.steps_per_dispatch
     items = training.stream.items(0, steps)
     jax.eval_shape(training.dispatch, training.abstract_state, training.stream.arrays, items, steps)
-    return _Parts(config, mesh, dataset, training, evaluators)
+    return _Parts(config, mesh, dataset, training, evaluators, testers)
+
+
+def _tester(config: Config, model: Model, dataset: Dataset, name: str, mesh: Mesh) -> Evaluate:
+    """The evaluation of a split under `config.eval`; pictures of another size are read when it runs."""
+
+    def load(data: Config) -> Split:
+        return dataset.splits[name] if data is config.data else load_dataset(data, (name,)).splits[name]
+
+    return build_test(config, model, load, dataset.splits["train"].image.shape[1:], mesh)
 
 
 def _headline(parts: _Parts) -> str:
@@ -158,11 +170,14 @@ def _size(tree: Any) -> tuple[int, int]:
 def _test(parts: _Parts, state: TrainState, checkpoints: Checkpoints) -> tuple[dict[str, Any], Evaluation]:
     """Results of the last parameters, and of the best on validation if others; and the last split's evaluation."""
     step, best = int(state.step), checkpoints.best()
-    evaluations = {split: run(*evaluated(state)) for split, run in parts.evaluators.items()}
+    evaluations = {split: run(*evaluated(state)) for split, run in parts.testers.items()}
     results: dict[str, Any] = {"step": step, "last": {name: e.summary() for name, e in evaluations.items()}}
+    if parts.config.eval.protocol != "single":
+        single = {split: run(*evaluated(state)).summary() for split, run in parts.evaluators.items()}
+        results |= {"protocol": parts.config.eval.protocol, "single": single}
     if best is not None and best != step:
         chosen = restore_evaluated(checkpoints, parts.training.abstract_state, best)
-        splits = {split: run(*chosen).summary() for split, run in parts.evaluators.items()}
+        splits = {split: run(*chosen).summary() for split, run in parts.testers.items()}
         results["best"] = {"step": best, **splits}
     return results, list(evaluations.values())[-1]
 
@@ -171,11 +186,16 @@ def _table(results: dict[str, Any]) -> str:
     def row(name: str, step: int, values: dict[str, float]) -> tuple[str, ...]:
         return (name, format_count(step), *(format_metric(metric, values[metric]) for metric in shown))
 
+    how = f" ({results['protocol']})" if "protocol" in results else ""
+
     shown = list(next(iter(results["last"].values())))
-    rows = [row(f"{split}, last step", results["step"], values) for split, values in results["last"].items()]
+    rows = [row(f"{split}, last step{how}", results["step"], values) for split, values in results["last"].items()]
+    if how:
+        single = results["single"].items()
+        rows += [row(f"{split}, last step (single)", results["step"], values) for split, values in single]
     if "best" in results:
         best = results["best"]
-        rows += [row(f"{s}, best on validation", best["step"], best[s]) for s in results["last"]]
+        rows += [row(f"{s}, best on validation{how}", best["step"], best[s]) for s in results["last"]]
     header = ("", "step", *(name.replace("_", " ") for name in shown))
     return format_table(header, rows, "l" + "r" * (len(header) - 1))
 

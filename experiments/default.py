@@ -131,4 +131,17 @@ def get_config(variant: str = "") -> Config:
     train.accumulate = 1  # parts that a batch is split into, gradients averaged: less memory, the same step
     train.dtype = "float32"  # of the computation: float32 | bfloat16; parameters stay float32
     train.ema_decay = 0.0  # of the running average of parameters that is evaluated; 0: none
+
+    # What the last test of a run and `run.py evaluate` show the network of each picture (docs/evaluation.md).
+    config.eval = evaluation = ConfigDict()
+    # single: the picture as in training | center: a centre crop | tencrop: corners, centre, mirrored | dense: dense
+    # layers as convolutions over a larger picture | multiscale: dense at several scales | tta: `views`
+    evaluation.protocol = "single"
+    evaluation.averaging = "probabilities"  # over views and networks: probabilities | logits
+    evaluation.resize = 0  # center, tencrop, dense: short side in pixels; 0: data.crop_from, else 8/7 of the crop
+    evaluation.crop = ()  # center, tencrop: (height, width) in pixels; (): as in training
+    evaluation.scales = ()  # dense, multiscale: short sides in pixels; (): resize; multiscale: 7/8, 1, 9/8 of it
+    evaluation.mirror = True  # dense, multiscale: mirror images too
+    evaluation.views = "mirror"  # tta: mirror | mirror_shift: also one pixel either way | augment: as config.augment
+    evaluation.num_views = 10  # tta, augment: pictures shown of each, the first as it is
     return config.lock()

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("types", "errors"),
     ("config", "metrics", "tasks", "optim", "data", "augment", "report", "layers"),
-    ("models", "preprocess", "inspect", "see", "devices", "checkpoint"),
+    ("models", "preprocess", "inspect", "see", "devices", "checkpoint", "protocols"),
     ("step", "evaluate"),
     ("train", "workdir"),
     ("experiment",),

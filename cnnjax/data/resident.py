@@ -89,7 +89,7 @@ def eval_stream(split: Split, *, batch_size: int, put: PutFn = jnp.asarray) -> S
 
     def batch(arrays: PyTree, item: PyTree) -> Batch:
         image, label = _gather(arrays, item["example"])
-        return Batch(image=image, label=label, mask=item["mask"])
+        return Batch(image=image, label=label, mask=item["mask"], example=item["example"])
 
     return Stream(num_examples, batch_size, _arrays(split, put), items, batch)
 

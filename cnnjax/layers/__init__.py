@@ -5,6 +5,7 @@ from cnnjax.layers.adaptive import adaptive_avg_pool2d, adaptive_max_pool2d, glo
 from cnnjax.layers.conv import Conv, conv2d
 from cnnjax.layers.dropout import dropout
 from cnnjax.layers.filters import KERNELS, apply_filter
+from cnnjax.layers.fully_connected import FullyConnected
 from cnnjax.layers.im2col import col2im, conv2d_im2col, im2col
 from cnnjax.layers.modules import (
     AdaptiveAvgPool,
@@ -27,6 +28,7 @@ __all__ = [
     "AvgPool",
     "BatchNorm",
     "Conv",
+    "FullyConnected",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "MaxPool",

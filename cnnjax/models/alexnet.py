@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 
-from cnnjax.layers import Conv, MaxPool, adaptive_avg_pool2d, local_response_norm
+from cnnjax.layers import Conv, FullyConnected, MaxPool, local_response_norm
 from cnnjax.models.adapter import from_linen
 from cnnjax.types import Array, Model, Outputs
 
@@ -68,11 +68,10 @@ class _AlexNet(nn.Module):
                 x = outputs[f"norm{i}"] = local_response_norm(x)
             if i in (1, 2, 5):
                 x = outputs[f"pool{i}"] = MaxPool(3, 2, name=f"pool{i}")(x)  # [B,27,27,96], [B,13,13,256], [B,6,6,256]
-        x = adaptive_avg_pool2d(x, 6)  # as it is at 224x224 and 227x227
-        x = x.reshape(x.shape[0], -1)  # [B,9216]
-        for name in ("fc6", "fc7"):
+        options = {"kernel_init": kernel_init, "bias_init": dense_bias}
+        fc6 = FullyConnected(4096, pool=6, name="fc6", **options)  # of 9216: the map as it is at 224x224 and 227x227
+        for name, dense in (("fc6", fc6), ("fc7", nn.Dense(4096, name="fc7", **options))):
             # The paper drops outputs of the hidden layers, torchvision their inputs.
-            dense = nn.Dense(4096, kernel_init=kernel_init, bias_init=dense_bias, name=name)
             x = outputs[name] = nn.relu(dense(x if self.published else drop(x)))  # [B,4096]
             x = drop(x) if self.published else x
         outputs["features"] = outputs["fc7"]

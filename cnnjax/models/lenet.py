@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.errors import UsageError, unknown
-from cnnjax.layers import Conv, adaptive_avg_pool2d, avg_pool2d, conv2d, max_pool2d
+from cnnjax.layers import Conv, FullyConnected, avg_pool2d, conv2d, max_pool2d
 from cnnjax.layers.naming import errors_name
 from cnnjax.models.adapter import from_linen
 from cnnjax.models.digit_codes import DIGIT_CODES
@@ -115,9 +115,8 @@ class _LeNet5(nn.Module):
         x = outputs["c3"] = self.activation(c3(x))  # [B,10,10,16]
         x = outputs["s4"] = _Subsample(self.pool, self.activation, name="s4")(x)  # [B,5,5,16]
         x = outputs["c5"] = self.activation(conv(120, "c5")(x))  # [B,1,1,120]
-        x = adaptive_avg_pool2d(x, 1)  # as it is, unless the input is larger than 32x32
-        x = x.reshape(x.shape[0], -1)  # [B,120]
-        x = outputs["f6"] = self.activation(nn.Dense(84, kernel_init=paper_init, name="f6")(x))  # [B,84]
+        f6 = FullyConnected(84, kernel_init=paper_init, pool=1, name="f6")  # averages a map larger than 1x1
+        x = outputs["f6"] = self.activation(f6(x))  # [B,84]
         if self.head == "rbf":
             outputs["logits"] = -_squared_distances(x, DIGIT_CODES)
         else:
@@ -126,8 +125,8 @@ class _LeNet5(nn.Module):
 
 
 def _squared_distances(x: Array, codes: np.ndarray) -> Array:
-    """[B,84] and [K,84] -> [B,K], equation 7."""
-    difference = jnp.expand_dims(x, 1) - jnp.asarray(codes, x.dtype).reshape(1, *codes.shape)
+    """[B,84], or a map [B,h,w,84], and [K,84] -> [B,K] or [B,h,w,K]; equation 7."""
+    difference = jnp.expand_dims(x, -2) - jnp.asarray(codes, x.dtype).reshape(*[1] * (x.ndim - 1), *codes.shape)
     return jnp.square(difference).sum(-1)
 
 

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cnnjax.errors import UsageError
+from cnnjax.layers import FullyConnected
 from cnnjax.models.adapter import from_linen
 from cnnjax.types import Array, Model, Outputs
 
@@ -22,10 +23,10 @@ class _Logistic(nn.Module):
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Outputs:
         del train  # nothing here depends on it
-        x = image.reshape(image.shape[0], -1)  # [B,H*W*C]
+        zeros = nn.initializers.zeros
         if not self.one_neuron:
-            return {"logits": nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="output")(x)}
-        neuron = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros, name="output")(x)  # [B,1] <w, x>
+            return {"logits": FullyConnected(self.num_classes, kernel_init=zeros, name="output")(image)}
+        neuron = FullyConnected(1, use_bias=False, kernel_init=zeros, name="output")(image)  # [B,1] <w, x>
         # softmax([0, z])[1] = sigmoid(z), so cross-entropy is ln(1 + exp(-y z)) with y in {-1, +1}.
         return {"logits": jnp.concatenate([jnp.zeros_like(neuron), neuron], axis=-1)}
 
@@ -48,11 +49,13 @@ class _MLP(nn.Module):
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Outputs:
         outputs = {}
-        x = image.reshape(image.shape[0], -1)  # [B,H*W*C]
+        x = image
         for i, width in enumerate(self.hidden, start=1):
-            x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=f"hidden{i}")(x))
+            layer = FullyConnected if i == 1 else nn.Dense  # of H*W*C, then of a width
+            x = nn.relu(layer(width, kernel_init=nn.initializers.he_normal(), name=f"hidden{i}")(x))
             x = outputs[f"hidden{i}"] = nn.Dropout(self.dropout_rate, deterministic=not train)(x)  # [B,width]
-        return {"logits": nn.Dense(self.num_classes, name="output")(x), **outputs}
+        output = nn.Dense if self.hidden else FullyConnected
+        return {"logits": output(self.num_classes, name="output")(x), **outputs}
 
 
 def mlp(*, num_classes: int, hidden: tuple[int, ...] = (800, 400), dropout_rate: float = 0.0) -> Model:

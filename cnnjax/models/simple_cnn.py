@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
-from cnnjax.layers import Conv, MaxPool
+from cnnjax.layers import Conv, FullyConnected, MaxPool
 from cnnjax.models.adapter import from_linen
 from cnnjax.types import Array, Model, Outputs
 
@@ -32,8 +32,7 @@ class _SimpleCNN(nn.Module):
                 x = nn.relu(Conv(width, 3, padding=1, kernel_init=he, name=f"stage{stage}_conv{i}")(x))
             x = MaxPool(2, name=f"stage{stage}_pool")(x)  # [B,H/2^stage,W/2^stage,width]
             x = outputs[f"stage{stage}"] = nn.Dropout(self.conv_dropout_rate, deterministic=not train)(x)
-        x = x.reshape(x.shape[0], -1)
-        x = outputs["features"] = nn.relu(nn.Dense(self.dense, kernel_init=he, name="features")(x))  # [B,dense]
+        x = outputs["features"] = nn.relu(FullyConnected(self.dense, kernel_init=he, name="features")(x))  # [B,dense]
         x = nn.Dropout(self.dense_dropout_rate, deterministic=not train)(x)
         return {"logits": nn.Dense(self.num_classes, name="output")(x), **outputs}
 

@@ -14,7 +14,7 @@ its own, normal with variance 0.01 after pre-training A, does not train the deep
 import flax.linen as nn
 
 from cnnjax.errors import UsageError, unknown
-from cnnjax.layers import BatchNorm, Conv, MaxPool, adaptive_avg_pool2d, local_response_norm
+from cnnjax.layers import BatchNorm, Conv, FullyConnected, MaxPool, local_response_norm
 from cnnjax.models.adapter import from_linen
 from cnnjax.types import Array, Model, Outputs
 
@@ -52,10 +52,9 @@ class _VGG(nn.Module):
                 if self.variant == "A-LRN" and stage == 1:
                     x = outputs["norm1"] = local_response_norm(x)  # AlexNet's constants, as section 3.1 says
             x = outputs[f"pool{stage}"] = MaxPool(2, name=f"pool{stage}")(x)  # [B,H/2^stage,W/2^stage,width]
-        x = adaptive_avg_pool2d(x, 7)  # [B,7,7,512], as it is at 224x224
-        x = x.reshape(x.shape[0], -1)  # [B,25088]
-        for name in ("fc6", "fc7"):
-            x = outputs[name] = nn.relu(nn.Dense(4096, kernel_init=glorot, name=name)(x))  # [B,4096]
+        fc6 = FullyConnected(4096, kernel_init=glorot, pool=7, name="fc6")  # of 25088: the map as it is at 224x224
+        for name, dense in (("fc6", fc6), ("fc7", nn.Dense(4096, kernel_init=glorot, name="fc7"))):
+            x = outputs[name] = nn.relu(dense(x))  # [B,4096]
             x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         outputs["features"] = outputs["fc7"]
         outputs["logits"] = nn.Dense(self.num_classes, kernel_init=glorot, name="output")(x)
