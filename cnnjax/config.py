@@ -224,7 +224,7 @@ def _apply(config: ConfigDict, pairs: list[tuple[str, str | None]]) -> None:
             raise UsageError(unknown("key", f"config.{key}", [f"config.{name}" for name in known], limit=4))
         if value is None and not isinstance(flatten(config)[key], bool):
             raise UsageError(f"--config.{key} has no value: write --config.{key}=VALUE")
-        argv = ["run.py", f"--config.{key}={'true' if value is None else value}"]
+        argv = ["run.py", f"--config.{key}={_as_words(key, value)}"]
         parser = flags.FlagValues()
         config_flags.DEFINE_config_dict("config", config, flag_values=parser, lock_config=False, sys_argv=argv)
         try:
@@ -232,6 +232,18 @@ def _apply(config: ConfigDict, pairs: list[tuple[str, str | None]]) -> None:
         except (flags.Error, TypeError, ValueError) as error:
             wanted = _parent(config, key).get_type(key.rpartition(".")[2])
             raise UsageError(f"config.{key} = {value!r} is not of type {wanted.__name__}") from error
+
+
+WORDS = ("data.labels", "freeze", "unfreeze", "optimizer.factors")
+"""Keys of several words, which may be given bare and with commas: --config.freeze='stem*,stage1/*'."""
+
+
+def _as_words(key: str, value: str | None) -> str:
+    if value is None:
+        return "true"
+    if key in WORDS and value[:1] not in ("(", "[", "'", '"'):
+        return repr(tuple(word.strip() for word in value.split(",") if word.strip()))
+    return value
 
 
 ADDED: dict[str, Any] = {
@@ -249,6 +261,9 @@ ADDED: dict[str, Any] = {
     "eval.mirror": True,
     "eval.views": "mirror",
     "eval.num_views": 10,
+    "freeze": (),
+    "optimizer.factors": (),
+    "unfreeze": (),
 }
 """Keys that older runs do not have, each with the value that does what was done before there was such a key."""
 

@@ -24,6 +24,7 @@ from cnnjax.metrics import Evaluation
 from cnnjax.models import get_model
 from cnnjax.models.adapter import compute_in
 from cnnjax.optim import duration, epochs_to_steps, make_optimizer, make_schedule
+from cnnjax.param_groups import param_groups
 from cnnjax.preprocess import make_prepare, make_prepare_view
 from cnnjax.protocols.dense import make_dense
 from cnnjax.protocols.protocol import make_protocol, sized
@@ -91,12 +92,13 @@ def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -
         num_steps=plan.num_steps,
         steps_per_epoch=plan.steps_per_epoch,
     )
-    tx = make_optimizer(config.optimizer, schedule)
+    image = jax.ShapeDtypeStruct((batch_size, *split.image.shape[1:]), jnp.float32)
+    key = jax.random.key(config.seed)
+    groups = param_groups(config, jax.eval_shape(model.init, key, image)[0])
+    tx = make_optimizer(config.optimizer, schedule, groups, steps_per_epoch=plan.steps_per_epoch)
     task = make_task(config.task, config.data, train=True)
     ema_decay = config.train.ema_decay
     train_step = make_train_step(model, task, tx, prepare, accumulate=config.train.accumulate, ema_decay=ema_decay)
-    key = jax.random.key(config.seed)
-    image = jax.ShapeDtypeStruct((batch_size, *split.image.shape[1:]), jnp.float32)
     steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, plan.log_every)
 
     def init() -> TrainState:

@@ -2,7 +2,7 @@
 """Optimizers and learning-rate schedules of optax, chosen by `config.optimizer` and `config.schedule`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from cnnjax.errors import UsageError, unknown
+from cnnjax.param_groups import Group, Groups, is_trivial
+from cnnjax.patterns import path_string
 from cnnjax.types import Config, PyTree
 
 
@@ -64,11 +66,28 @@ def make_schedule(schedule: Config, *, peak: float, num_steps: int, steps_per_ep
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), shape], [warmup])
 
 
-def make_optimizer(optimizer: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    optimizer: Config,
+    schedule: optax.Schedule,
+    groups: Groups | None = None,
+    *,
+    steps_per_epoch: float = 1.0,
+    first_step: int = 0,
+) -> optax.GradientTransformation:
     """Clipping, then the regularisation terms' gradients, then the named rule; the update is ready to be added.
 
     Weight decay and L1 act on kernels only (arrays of two and more axes), or on all parameters, as
     `config.optimizer.decay` says: scales and biases are few, and shrinking them does not regularise.
+
+    Parameters of one group share a rule with its own learning rate. A frozen one has no state; one whose training
+    begins later keeps its first state until then. The state has the same arrays whatever `first_step` is.
+
+    Args:
+      optimizer: config.optimizer.
+      schedule: learning rate by step of the run.
+      groups: of each parameter, by path (`param_groups.param_groups`); None: all alike.
+      steps_per_epoch: to know when the training of a group begins.
+      first_step: of the steps that this optimizer takes; groups that begin after it stand still.
 
     Raises:
       UsageError: an unknown name.
@@ -76,14 +95,33 @@ def make_optimizer(optimizer: Config, schedule: optax.Schedule) -> optax.Gradien
     if optimizer.name not in OPTIMIZERS:
         raise UsageError(unknown("config.optimizer.name", optimizer.name, OPTIMIZERS))
     decayed = _is_kernel if optimizer.decay == "kernels" else None
-    chain = []
-    if optimizer.clip_norm:
-        chain.append(optax.clip_by_global_norm(optimizer.clip_norm))
-    if optimizer.l1:
-        chain.append(_masked(_add_l1(optimizer.l1), decayed))
-    if optimizer.weight_decay and optimizer.name not in DECOUPLED:
-        chain.append(optax.add_decayed_weights(optimizer.weight_decay, decayed))
-    return optax.chain(*chain, OPTIMIZERS[optimizer.name](optimizer, schedule, decayed))
+    chain = [optax.clip_by_global_norm(optimizer.clip_norm)] if optimizer.clip_norm else []
+
+    def rule(rate: optax.Schedule) -> list[optax.GradientTransformation]:
+        terms = []
+        if optimizer.l1:
+            terms.append(_masked(_add_l1(optimizer.l1), decayed))
+        if optimizer.weight_decay and optimizer.name not in DECOUPLED:
+            terms.append(optax.add_decayed_weights(optimizer.weight_decay, decayed))
+        return [*terms, OPTIMIZERS[optimizer.name](optimizer, rate, decayed)]
+
+    if groups is None or is_trivial(groups):
+        return optax.chain(*chain, *rule(schedule))
+
+    def train(group: Group) -> optax.GradientTransformation:
+        if group.from_epoch is None:
+            return optax.set_to_zero()
+        start = epochs_to_steps(group.from_epoch, steps_per_epoch)
+        tx = optax.chain(*rule(lambda count: group.factor * schedule(count + start)))
+        return tx if start <= first_step else _standing(tx)
+
+    def labels(params: PyTree) -> PyTree:
+        return jax.tree_util.tree_map_with_path(lambda path, _: groups[path_string(path)].label, params)
+
+    by_label: dict[Hashable, optax.GradientTransformation] = {
+        group.label: train(group) for group in sorted(set(groups.values()), key=lambda group: group.label)
+    }
+    return optax.chain(*chain, optax.partition(by_label, labels))
 
 
 Mask = Callable[[PyTree], PyTree] | None
@@ -109,6 +147,13 @@ def _is_kernel(params: PyTree) -> PyTree:
 
 def _masked(transformation: optax.GradientTransformation, mask: Mask) -> optax.GradientTransformation:
     return transformation if mask is None else optax.masked(transformation, mask)
+
+
+def _standing(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Has the state of `tx` and changes nothing."""
+    return optax.GradientTransformation(
+        tx.init, lambda updates, state, params=None: (optax.tree.zeros_like(updates), state)
+    )
 
 
 def _add_l1(l1: float) -> optax.GradientTransformation:

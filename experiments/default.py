@@ -34,6 +34,13 @@ def get_config(variant: str = "") -> Config:
     config.ensemble_seeds = ()  # their seeds, which then tell how many
     config.ensemble_learning_rates = ()  # their peaks of the schedule, likewise; (): optimizer.learning_rate for all
 
+    # Start from trained weights, and train a part of them. Patterns are of parameter paths as `run.py summary` shows
+    # them, "stage1/block1/conv1/kernel": `stem*`, `stage1/*`, `*/bn*`, `output`; the last that matches decides, `!`
+    # takes back, and each must match something.
+    # Parameters that keep their value, ("*", "!output"): all but the output; BatchNorm there keeps its statistics.
+    config.freeze = ()
+    config.unfreeze = ()  # of the frozen: "PATTERN=EPOCH", trained from that epoch on
+
     # The network: `name` is a short name of cnnjax.models.MODELS, "package.module:function" or
     # "path/to/file.py:function"; every other key here is passed to that function. `num_classes` is filled in
     # from the data when the function takes it.
@@ -106,6 +113,7 @@ def get_config(variant: str = "") -> Config:
     optimizer.weight_decay = 0.0  # adamw, lion: decoupled; others: L2 term weight_decay / 2 * |w|^2 of the loss
     optimizer.l1 = 0.0  # L1 term l1 * |w| of the loss
     optimizer.decay = "kernels"  # what both act on: kernels (arrays of two and more axes) | all
+    optimizer.factors = ()  # of the learning rate, "PATTERN=FACTOR" of parameter paths: ("stem*=0.1", "output=10")
     optimizer.clip_norm = 0.0  # most global norm of the gradient; 0: no clipping
 
     config.schedule = schedule = ConfigDict()

@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[1]
 # Lower layers first. A module may import from its own layer's package and from layers before it.
 LAYERS = (
     ("types", "errors"),
+    ("patterns", "param_groups"),
     ("config", "metrics", "tasks", "optim", "data", "augment", "report", "layers"),
     ("models", "preprocess", "inspect", "see", "devices", "checkpoint", "protocols"),
     ("step", "evaluate"),

@@ -14,6 +14,7 @@ from cnnjax.checkpoint import FOLDER, Checkpoints
 from cnnjax.config import check_values
 from cnnjax.errors import UsageError
 from cnnjax.optim import make_optimizer
+from cnnjax.param_groups import param_groups
 from cnnjax.report.environment import write_json
 from cnnjax.types import Config, ModelState, Params, TrainState
 from cnnjax.weights.data import parse_shape
@@ -64,7 +65,8 @@ def write_run(
     everywhere = devices.replicated(devices.make_mesh())
     params, model_state = jax.device_put((params, model_state), everywhere)
     # The schedule moves no array: the optimizer's state before the first step is the same with any.
-    tx = make_optimizer(config.optimizer, optax.constant_schedule(config.optimizer.learning_rate))
+    schedule = optax.constant_schedule(config.optimizer.learning_rate)
+    tx = make_optimizer(config.optimizer, schedule, param_groups(config, params))
     ema = jax.tree.map(jnp.copy, params) if config.train.ema_decay else {}
     state = TrainState(jnp.zeros((), jnp.int32), params, model_state, tx.init(params), ema)
     with contextlib.closing(Checkpoints(workdir, keep=1)) as checkpoints:
