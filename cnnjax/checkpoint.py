@@ -1,25 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of a run: Orbax, asynchronous and atomic; the latest and the best are kept; restoring is strict."""
+"""Checkpoints of a run: Orbax, asynchronous and atomic; the latest and the best are kept; restoring is strict.
+
+Every array is saved with its checksum, and what is read is compared with it: numbers that changed on the disk are
+never used silently.
+"""
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from cnnjax.checksums import checksums
 from cnnjax.errors import RunError
 from cnnjax.report.table import format_table
 from cnnjax.types import PyTree, TrainState
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "checkpoints"
-_ITEM = "state"
+FOLDER, DAMAGED = "checkpoints", "damaged"
+_ITEM, _CHECKSUMS = "state", "crc32"
+_T = TypeVar("_T")
 _policies = ocp.training.preservation_policies
 _decisions = ocp.training.save_decision_policies
+
+
+class DamagedCheckpoint(RunError):
+    """The files of a checkpoint cannot be read, or hold other numbers than were saved."""
 
 
 class Checkpoints:
@@ -35,19 +45,23 @@ class Checkpoints:
         With `keep_best`, the step that was saved with the highest score is kept besides.
         """
         self.directory = (workdir / FOLDER).resolve()
-        policy: Any = _policies.LatestN(keep)
+        self._writes = keep is not None
+        self._policy: Any = _policies.LatestN(keep)
         if keep_best:
             best = _policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
-            policy = _policies.AnyPreservationPolicy([policy, best])
+            self._policy = _policies.AnyPreservationPolicy([self._policy, best])
+        self._orbax = self._open()
+
+    def _open(self) -> Any:
         # The trainer decides when; the library's default skips a save while another is under way.
         always: Any = _decisions.FixedIntervalPolicy(1)
         with _plain_errors(f"cannot use {self.directory} for checkpoints"):
-            self._orbax = ocp.training.Checkpointer(
+            return ocp.training.Checkpointer(
                 str(self.directory),
                 save_decision_policy=always,
-                preservation_policy=policy,
+                preservation_policy=self._policy,
                 # What a killed run left half written; a reader must not take it from a run that is alive.
-                cleanup_tmp_directories=keep is not None,
+                cleanup_tmp_directories=self._writes,
             )
 
     def save(self, step: int, state: TrainState, score: float | None = None) -> None:
@@ -55,8 +69,12 @@ class Checkpoints:
         if step in self.steps():
             return  # a run that stops where it has just saved
         with _plain_errors(f"cannot save a checkpoint in {self.directory}; the last good one is {self._last()}"):
+            tree = state._asdict()
             self._orbax.save_checkpointables_async(
-                step, {_ITEM: state._asdict()}, metrics=None if score is None else {"score": score}
+                step,
+                {_ITEM: tree},
+                metrics=None if score is None else {"score": score},
+                custom_metadata={_CHECKSUMS: checksums(tree)},
             )
 
     def wait(self) -> None:
@@ -82,19 +100,36 @@ class Checkpoints:
         scored = [checkpoint for checkpoint in self._orbax.checkpoints if checkpoint.metrics]
         return max(scored, key=lambda c: (_score(c.metrics), c.step)).step if scored else None
 
+    def restore_newest(self, restore: Callable[[int], _T]) -> tuple[int, _T] | None:
+        """(step, what `restore(step)` gives) of the last step that is whole; None when there is none at all.
+
+        A damaged step is passed over with a warning. Where these checkpoints are open for writing its files are moved
+        to `workdir/damaged`, so that the run can save the step again.
+
+        Raises:
+          RunError: all that there are are damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return step, restore(step)
+            except DamagedCheckpoint as error:
+                logger.warning("%s", error)
+                if self._writes:
+                    self._set_aside(step)
+        if steps:
+            raise RunError(f"every checkpoint in {self.directory} is damaged ({len(steps)}, listed above); train again")
+        return None
+
     def restore(self, like: Mapping[str, PyTree], step: int) -> dict[str, PyTree]:
         """The parts of the TrainState that `like` names, of step `step`, on the shardings of its leaves.
 
         Raises:
-          RunError: the stored arrays are not those of `like` (a table of the differences is printed), or the files
-            cannot be read.
+          DamagedCheckpoint: the files cannot be read, or an array is not the one that was saved.
+          RunError: the stored arrays are not those of `like` (a table of the differences is printed).
         """
-        with _plain_errors(f"cannot read checkpoint {step} in {self.directory}"):
-            stored = self._orbax.checkpointables_metadata(step).metadata[_ITEM]
-        if stored is None:  # the library's way to say that it could not read the description
-            others = [str(other) for other in self.steps() if other != step]
-            remedy = f"take --checkpoint={others[-1]}" if others else "there is no other; train again"
-            raise RunError(f"checkpoint {step} in {self.directory} is damaged: {remedy}")
+        description = self._describe(step)
+        stored = description.metadata[_ITEM]
         differences = compare(like, {name: stored[name] for name in like if name in stored})
         if differences:
             table = format_table(("array", "checkpoint", "this config"), differences, "lll")
@@ -105,9 +140,37 @@ class Checkpoints:
             )
         context = ocp.Context()
         context.pytree.loading.partial_load = True  # evaluation reads no optimizer state
-        with _plain_errors(f"cannot read checkpoint {step} in {self.directory}"), context:
+        with _plain_errors(f"cannot read checkpoint {step} in {self.directory}", DamagedCheckpoint), context:
             filled = {name: part for name, part in like.items() if jax.tree.leaves(part)}
-            return {**like, **ocp.load(str(self.directory / str(step)), filled, checkpointable_name=_ITEM)}
+            loaded = ocp.load(str(self.directory / str(step)), filled, checkpointable_name=_ITEM)
+        saved = description.custom_metadata[_CHECKSUMS]
+        changed = [path for path, checksum in checksums(loaded).items() if saved.get(path) != checksum]
+        if changed:
+            more = f" and {len(changed) - 1} more arrays" if len(changed) > 1 else ""
+            raise DamagedCheckpoint(f"{self._damaged(step)}: {changed[0]}{more} changed on the disk after it was saved")
+        return {**like, **loaded}
+
+    def _describe(self, step: int) -> Any:
+        """The library's description of a step: shapes of its arrays, and our checksums."""
+        with _plain_errors(self._damaged(step), DamagedCheckpoint):
+            description = self._orbax.checkpointables_metadata(step)
+            if description.metadata[_ITEM] is None:  # the library's way to say that it could not read it
+                raise ValueError("the description of its arrays cannot be read")
+            if _CHECKSUMS not in (description.custom_metadata or {}):
+                raise ValueError("its checksums are missing")
+            return description
+
+    def _damaged(self, step: int) -> str:
+        return f"checkpoint {step} in {self.directory} is damaged"
+
+    def _set_aside(self, step: int) -> None:
+        folder = self.directory.parent / DAMAGED
+        place = folder / str(step)
+        with _plain_errors(f"cannot move the damaged checkpoint {step} to {place}"):
+            folder.mkdir(exist_ok=True)
+            (self.directory / str(step)).rename(place)
+        self._orbax.close()
+        self._orbax = self._open()
 
     def _last(self) -> str:
         steps = [path.name for path in self.directory.glob("*") if path.name.isdigit()]
@@ -135,7 +198,7 @@ def _shapes(tree: PyTree) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _plain_errors(what: str):
+def _plain_errors(what: str, kind: type[RunError] = RunError):
     """Turns the storage library's long messages into one line."""
     try:
         yield
@@ -145,4 +208,5 @@ def _plain_errors(what: str):
         text = " ".join(str(error.__cause__ or error).split())
         if "No space left" in text or "RESOURCE_EXHAUSTED" in text:
             text = "no space left on the disk; free some and run the same command again"
-        raise RunError(f"{what}: {text[:300]}") from error
+            kind = RunError  # the files are not to blame
+        raise kind(f"{what}: {text[:300]}") from error

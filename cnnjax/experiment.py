@@ -204,25 +204,27 @@ def load_network(workdir: str | None, checkpoint: str = "latest", overrides: Seq
         )
     )
     with contextlib.closing(Checkpoints(path)) as checkpoints:
-        step = _chosen(checkpoints, checkpoint)
-        params, model_state = restore_evaluated(checkpoints, abstract, step)
+        step, (params, model_state) = _restored(checkpoints, abstract, checkpoint)
     return Network(config, info, model, step, params, model_state)
 
 
-def _chosen(checkpoints: Checkpoints, name: str) -> int:
-    steps = checkpoints.steps()
+def _restored(checkpoints: Checkpoints, abstract: TrainState, name: str) -> tuple[int, tuple[Params, ModelState]]:
+    """(step, its parameters and model_state) of "latest" (the last one that is whole), "best" or a step."""
+    steps, restore = checkpoints.steps(), partial(restore_evaluated, checkpoints, abstract)
     if not steps:
         raise RunError(f"{checkpoints.directory} holds no complete checkpoint; train first")
     if name == "latest":
-        return steps[-1]
+        newest = checkpoints.restore_newest(restore)
+        assert newest is not None  # there are steps
+        return newest
     if name == "best":
         best = checkpoints.best()
         if best is None:
             raise UsageError("no checkpoint was scored: the run had no validation split; take --checkpoint=latest")
-        return best
+        return best, restore(best)
     if not name.isdigit() or int(name) not in steps:
         raise UsageError(f"no checkpoint {name!r}; there are latest, best and {', '.join(map(str, steps))}")
-    return int(name)
+    return int(name), restore(int(name))
 
 
 def make_plan(train: Config, steps_per_epoch: float) -> Plan:

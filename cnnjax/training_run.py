@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from cnnjax import devices
 from cnnjax import workdir as folder
-from cnnjax.checkpoint import Checkpoints
+from cnnjax.checkpoint import Checkpoints, DamagedCheckpoint
 from cnnjax.data import load_dataset
 from cnnjax.errors import UsageError
 from cnnjax.evaluate import Evaluate, evaluated
@@ -63,20 +63,14 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> 
     chooses = "validation" in parts.evaluators
     eval_split = "validation" if chooses else "test"
     keep = config.train.keep_checkpoints
-    with (
-        contextlib.closing(Checkpoints(path, keep=keep, keep_best=chooses)) as checkpoints,
-        RunLog(path, resume_step=checkpoints.latest()) as log,
-    ):
-        step = checkpoints.latest()
-        if step == training.plan.num_steps and (path / folder.RESULTS_FILE).exists():
-            logger.info("the run in %s is finished already, at step %d", path, step)
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(path, keep=keep, keep_best=chooses)))
+        if checkpoints.latest() == training.plan.num_steps and (path / folder.RESULTS_FILE).exists():
+            logger.info("the run in %s is finished already, at step %d", path, training.plan.num_steps)
             return f"{_table(json.loads((path / folder.RESULTS_FILE).read_text()))}\n\n{_written(path)}"
         logger.info("%s", _headline(parts))
-        if step is None:
-            state = training.init()
-        else:
-            logger.info("going on from step %d of %d in %s", step, training.plan.num_steps, path)
-            state = TrainState(**checkpoints.restore(training.abstract_state._asdict(), step))
+        step, state = _begin_state(training, checkpoints)
+        log = stack.enter_context(RunLog(path, resume_step=step))
         state = fit(
             state,
             training.dispatch,
@@ -96,6 +90,17 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> 
     write_json(path / folder.RESULTS_FILE, results)
     _draw(parts, path, state, tested, split)
     return f"{_table(results)}\n\n{_written(path)}\nDone in {format_duration(time.perf_counter() - started)}."
+
+
+def _begin_state(training: Training, checkpoints: Checkpoints) -> tuple[int | None, TrainState]:
+    """(step, state) of the last whole checkpoint; (None, the initial state) where there is none."""
+    like = training.abstract_state._asdict()
+    found = checkpoints.restore_newest(lambda step: checkpoints.restore(like, step))
+    if found is None:
+        return None, training.init()
+    step, parts = found
+    logger.info("going on from step %d of %d, in %s", step, training.plan.num_steps, checkpoints.directory.parent)
+    return step, TrainState(**parts)
 
 
 def describe(config: Config) -> str:
@@ -176,9 +181,13 @@ def _test(parts: _Parts, state: TrainState, checkpoints: Checkpoints) -> tuple[d
         single = {split: run(*evaluated(state)).summary() for split, run in parts.evaluators.items()}
         results |= {"protocol": parts.config.eval.protocol, "single": single}
     if best is not None and best != step:
-        chosen = restore_evaluated(checkpoints, parts.training.abstract_state, best)
-        splits = {split: run(*chosen).summary() for split, run in parts.testers.items()}
-        results["best"] = {"step": best, **splits}
+        try:
+            chosen = restore_evaluated(checkpoints, parts.training.abstract_state, best)
+        except DamagedCheckpoint as error:  # the last step's results are none the worse for it
+            logger.warning("%s; the results are those of the last step alone", error)
+        else:
+            splits = {split: run(*chosen).summary() for split, run in parts.testers.items()}
+            results["best"] = {"step": best, **splits}
     return results, list(evaluations.values())[-1]
 
 

@@ -4,8 +4,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from cnnjax.checkpoint import Checkpoints, compare
+from cnnjax.checkpoint import Checkpoints, DamagedCheckpoint, compare
+from cnnjax.checksums import checksums
+from cnnjax.errors import RunError
 from cnnjax.types import TrainState
 
 
@@ -59,3 +62,99 @@ def test_compare_has_three_columns_missing_unexpected_reshaped():
         ("b", "-", "float32[4]"),
         ("c", "int32[5]", "-"),
     ]
+
+
+def written(tmp_path: Path, *steps: int) -> Checkpoints:
+    checkpoints = Checkpoints(tmp_path, keep=5)
+    for step in steps:
+        checkpoints.save(step, state(step))
+    checkpoints.wait()
+    return checkpoints
+
+
+def data_files(tmp_path: Path, step: int) -> list[Path]:
+    """The files that hold the arrays of a step."""
+    return sorted(path for path in (tmp_path / "checkpoints" / str(step)).rglob("*/d/*") if path.is_file())
+
+
+def flip(file: Path, where: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[where] ^= 16
+    file.write_bytes(content)
+
+
+# The library's threads complain about failed reads while they are cleared away.
+noisy = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@noisy
+def test_no_flipped_bit_is_used_silently(tmp_path: Path):
+    checkpoints = written(tmp_path, 1)
+    harmless = 0
+    for file in data_files(tmp_path, 1):
+        for where in range(0, file.stat().st_size, 37):
+            flip(file, where)
+            try:
+                restored = TrainState(**checkpoints.restore(like(state(0)), 1))
+            except DamagedCheckpoint:
+                pass
+            else:  # a byte that no number depends on
+                jax.tree.map(np.testing.assert_array_equal, restored, state(1))
+                harmless += 1
+            flip(file, where)
+    assert harmless < 20
+    TrainState(**checkpoints.restore(like(state(0)), 1))
+    checkpoints.close()
+
+
+def test_a_changed_number_is_named(tmp_path: Path):
+    checkpoints = written(tmp_path, 1)
+    kernel = np.full((2, 3), 1, np.float32).tobytes()
+    for file in data_files(tmp_path, 1):
+        assert kernel not in file.read_bytes()  # compressed: the number cannot be found by looking for it
+    description = tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA"
+    crc = str(checksums({"x": state(1).params["kernel"]})["x"])
+    description.write_text(description.read_text().replace(crc, "1"))
+    with pytest.raises(DamagedCheckpoint, match=r"checkpoint 1 in .* is damaged: opt_state/0 and 1 more"):
+        checkpoints.restore(like(state(0)), 1)
+    checkpoints.close()
+
+
+@noisy
+@pytest.mark.parametrize("damage", ["cut", "gone", "no description", "description cut"])
+def test_the_newest_whole_step_is_taken_and_the_damaged_one_moved_aside(tmp_path: Path, damage: str, caplog):
+    checkpoints = written(tmp_path, 1, 2, 3)
+    folder = tmp_path / "checkpoints" / "3"
+    largest = max(data_files(tmp_path, 3), key=lambda file: file.stat().st_size)
+    if damage == "cut":
+        largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    elif damage == "gone":
+        largest.unlink()
+    else:
+        description = folder / "_CHECKPOINT_METADATA"
+        description.write_text("" if damage == "no description" else description.read_text()[:100])
+    wanted = like(state(0))
+    reader = Checkpoints(tmp_path)
+    found = reader.restore_newest(lambda step: reader.restore(wanted, step))
+    assert found is not None and found[0] == 2 and folder.exists()  # a reader moves nothing
+    assert "checkpoint 3 in" in caplog.text and "damaged" in caplog.text
+    found = checkpoints.restore_newest(lambda step: checkpoints.restore(wanted, step))
+    assert found is not None and found[0] == 2 and int(found[1]["step"]) == 2
+    assert (tmp_path / "damaged" / "3").is_dir() and checkpoints.steps() == [1, 2]
+    checkpoints.save(3, state(3))
+    checkpoints.wait()
+    assert int(checkpoints.restore(wanted, 3)["step"]) == 3
+    checkpoints.close()
+
+
+@noisy
+def test_nothing_whole_is_an_error_and_nothing_at_all_is_not(tmp_path: Path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.restore_newest(lambda step: checkpoints.restore(like(state(0)), step)) is None
+    checkpoints.save(1, state(1))
+    checkpoints.wait()
+    for file in data_files(tmp_path, 1):
+        file.unlink()
+    with pytest.raises(RunError, match=r"every checkpoint in .* is damaged"):
+        checkpoints.restore_newest(lambda step: checkpoints.restore(like(state(0)), step))
+    checkpoints.close()

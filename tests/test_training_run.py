@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import os
-import shutil
 import signal
 import warnings
 from pathlib import Path
@@ -205,13 +204,16 @@ def test_numbers_that_do_not_fit_each_other(tiny, tmp_path):
 
 # The library's threads complain about the failed read while they are cleared away.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_damaged_checkpoint_is_one_line_and_the_others_stay(tiny, tmp_path):
+def test_a_damaged_checkpoint_is_told_and_the_last_whole_one_is_taken(tiny, tmp_path, caplog):
     train_run(tiny(), str(tmp_path))
-    shutil.rmtree(tmp_path / "checkpoints" / "6" / "state" / "d", ignore_errors=True)
-    for file in (tmp_path / "checkpoints" / "6" / "state").rglob("*"):
-        if file.is_file() and file.name.startswith("manifest"):
-            file.unlink()
+    results = json.loads((tmp_path / "results.json").read_text())
+    for file in (tmp_path / "checkpoints" / "6" / "state").rglob("manifest*"):
+        file.unlink()
+    assert load_network(str(tmp_path)).step == 4 and "checkpoint 6" in caplog.text
     with pytest.raises(RunError) as error:
-        load_network(str(tmp_path))
+        load_network(str(tmp_path), "6")
     assert "\n" not in str(error.value) and "checkpoint 6" in str(error.value)
-    assert load_network(str(tmp_path), "4").step == 4
+    (tmp_path / "results.json").unlink()  # as if it had been killed before it wrote them
+    train_run(tiny(), str(tmp_path))  # goes on from step 4, and to the same numbers
+    assert load_network(str(tmp_path)).step == 6 and (tmp_path / "damaged" / "6").is_dir()
+    assert json.loads((tmp_path / "results.json").read_text()) == results
