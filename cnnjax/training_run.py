@@ -57,12 +57,18 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> 
     if folder.is_run(path):
         folder.check_same_config(path, config, accept_changes=accept_changes)
     parts = _build(config)
-    training = parts.training
-    folder.begin(path, config, folder.describe_dataset(parts.dataset))
+    with folder.hold(path):
+        folder.begin(path, config, folder.describe_dataset(parts.dataset))
+        told = _trained(parts, path)
+    return f"{told}\nDone in {format_duration(time.perf_counter() - started)}."
+
+
+def _trained(parts: _Parts, path: Path) -> str:
+    """Trains to the last step, tests, writes and draws; nothing of it where the run is finished. What there is now."""
+    training, keep = parts.training, parts.config.train.keep_checkpoints
     # The test set must not choose a checkpoint: without a validation split there is no best one.
     chooses = "validation" in parts.evaluators
     eval_split = "validation" if chooses else "test"
-    keep = config.train.keep_checkpoints
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(path, keep=keep, keep_best=chooses)))
         if checkpoints.latest() == training.plan.num_steps and (path / folder.RESULTS_FILE).exists():
@@ -89,7 +95,7 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> 
         log.write(results["step"], split, {"epoch": training.plan.epoch(results["step"]), **results["last"][split]})
     write_json(path / folder.RESULTS_FILE, results)
     _draw(parts, path, state, tested, split)
-    return f"{_table(results)}\n\n{_written(path)}\nDone in {format_duration(time.perf_counter() - started)}."
+    return f"{_table(results)}\n\n{_written(path)}"
 
 
 def _begin_state(training: Training, checkpoints: Checkpoints) -> tuple[int | None, TrainState]:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run: what lies in it, how a new one begins and how an old one goes on."""
 
+import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
 from cnnjax.config import CONFIG_FILE, MEMBERS_FILE, difference, load_run_config
@@ -19,6 +22,7 @@ logger = logging.getLogger(__name__)
 DATASET_FILE = "dataset.json"
 ENVIRONMENT_FILE = "environment.json"
 RESULTS_FILE = "results.json"
+_LOCK_FILE = ".lock"
 
 
 class DatasetInfo(NamedTuple):
@@ -87,12 +91,41 @@ def describe_dataset(dataset: Dataset) -> DatasetInfo:
     return DatasetInfo(dataset.name, dataset.label_names, dataset.splits["train"].image.shape[1:], counts)
 
 
-def begin(workdir: Path, config: ConfigDict, info: DatasetInfo) -> None:
-    """Makes the folder, if need be, and writes what the run is: config, environment, DatasetInfo."""
+@contextlib.contextmanager
+def hold(workdir: Path) -> Iterator[None]:
+    """Makes the folder, if need be, and keeps it from every other process; one that dies lets go of it.
+
+    Raises:
+      RunError: another process trains there, or the folder cannot be made or written to.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(workdir / _LOCK_FILE, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(
+            f"another process is training in {workdir}{_holder(workdir)}: wait for it, stop it, or take another "
+            "--workdir"
+        ) from error
     except OSError as error:
-        raise RunError(f"cannot make the workdir {workdir}: {error.strerror}; choose another --workdir") from error
+        raise RunError(f"cannot write to the workdir {workdir}: {error.strerror}; choose another --workdir") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(workdir: Path) -> str:
+    """Who trains there, as far as its folder tells."""
+    try:
+        found = json.loads((workdir / ENVIRONMENT_FILE).read_text())
+        return f" (process {found['pid']} on {found['host']}, since {found['start_time']})"
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def begin(workdir: Path, config: ConfigDict, info: DatasetInfo) -> None:
+    """Writes what the run is: config, environment, DatasetInfo; the folder is made if need be."""
     write_json(workdir / ENVIRONMENT_FILE, environment())
     write_json(workdir / DATASET_FILE, info._asdict())
     write_json(workdir / CONFIG_FILE, json.loads(config.to_json()))  # last: its presence says that a run began

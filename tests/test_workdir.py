@@ -1,38 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-import json
+"""The folder of a run belongs to one process at a time."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from cnnjax.config import load_run_config
 from cnnjax.errors import RunError
-from cnnjax.page.record import find_runs
-from cnnjax.workdir import members
+from cnnjax.report.environment import write_json
+from cnnjax.workdir import hold
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from cnnjax.workdir import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
-def write(path, text: str = "{}"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+def test_a_second_process_is_refused_and_a_dead_one_lets_go(tmp_path: Path):
+    folder = tmp_path / "runs" / "a"
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "held\n"
+        write_json(folder / "environment.json", {"pid": process.pid, "host": "here", "start_time": "today"})
+        with pytest.raises(RunError) as caught, hold(folder):
+            pass
+        assert f"another process is training in {folder} (process {process.pid} on here, since today)" in str(
+            caught.value
+        )
+        with hold(tmp_path / "runs" / "b"):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+    with hold(folder):
+        pass
 
 
-def test_the_members_of_a_folder_are_those_it_lists_else_itself(tmp_path):
-    names = [f"member{i}" for i in range(12)]
-    write(tmp_path / "all/members.json", json.dumps({"kind": "ensemble", "members": names}))
-    assert members(tmp_path / "all") == [tmp_path / "all" / name for name in names]  # not as sorted: 0, 1, 10, 11, 2
-    assert members(tmp_path / "one") == [tmp_path / "one"]
+def test_it_can_be_taken_again_once_it_is_left(tmp_path: Path):
+    for _ in range(2):
+        with hold(tmp_path / "run"):
+            assert (tmp_path / "run").is_dir()
+    with pytest.raises(ZeroDivisionError), hold(tmp_path / "run"):
+        _ = 1 / 0
+    with hold(tmp_path / "run"):
+        pass
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "ensemble", "members": [1]}', '{"members": ["a"]}'])
-def test_a_damaged_list_of_members_is_one_line(tmp_path, text):
-    write(tmp_path / "members.json", text)
-    with pytest.raises(RunError, match=r"cannot read .*members.json.*another --workdir"):
-        members(tmp_path)
-
-
-def test_a_folder_of_several_runs_is_no_run_and_names_one(tmp_path):
-    write(tmp_path / "members.json", json.dumps({"kind": "sweep", "members": ["a", "b"]}))
-    write(tmp_path / "results.json")
-    for name in ("a", "b"):
-        write(tmp_path / name / "config.json")
-    assert find_runs(tmp_path) == [tmp_path / "a", tmp_path / "b"]
-    with pytest.raises(RunError, match=r"give one of them, as --workdir=.*/a$"):
-        load_run_config(tmp_path)
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write to"
+)
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file" / "run", Path("/proc/self/run")):
+        with pytest.raises(RunError, match=r"cannot write to the workdir .*; choose another --workdir"), hold(folder):
+            pass

@@ -41,14 +41,16 @@ def environment(root: Path = Path(__file__).parents[2]) -> dict[str, Any]:
       root: the folder of the project, asked for its git commit.
 
     Returns:
-      A dict for `write_json`: `start_time` (UTC, ISO 8601), `command`, `directory`, `git` (`commit` and `dirty`:
-      files changed or added since; None outside a checkout), `python`, `versions` by package (None: not
+      A dict for `write_json`: `start_time` (UTC, ISO 8601), `host`, `pid`, `command`, `directory`, `git` (`commit`
+      and `dirty`: files changed or added since; None outside a checkout), `python`, `versions` by package (None: not
       installed), `platform`, `cpu` (`model`, `count`, `usable`: those this process may use), `memory_bytes`,
       `num_processes`, `devices` (`kind`, `platform`, `count`, `memory_bytes` of one, `runtime`) and `variables`
       (those that steer JAX and XLA, without secrets). What cannot be found out is None.
     """
     return {
         "start_time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "pid": os.getpid(),
         "command": shlex.join(sys.orig_argv),
         "directory": str(Path.cwd()),
         "git": git_state(root),
