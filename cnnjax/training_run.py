@@ -59,12 +59,11 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> 
     parts = _build(config)
     with folder.hold(path):
         folder.begin(path, config, folder.describe_dataset(parts.dataset))
-        told = _trained(parts, path)
-    return f"{told}\nDone in {format_duration(time.perf_counter() - started)}."
+        return _trained(parts, path, started)
 
 
-def _trained(parts: _Parts, path: Path) -> str:
-    """Trains to the last step, tests, writes and draws; nothing of it where the run is finished. What there is now."""
+def _trained(parts: _Parts, path: Path, started: float) -> str:
+    """Trains to the last step, tests, writes and draws, unless the run is finished; tells what there is now."""
     training, keep = parts.training, parts.config.train.keep_checkpoints
     # The test set must not choose a checkpoint: without a validation split there is no best one.
     chooses = "validation" in parts.evaluators
@@ -95,7 +94,7 @@ def _trained(parts: _Parts, path: Path) -> str:
         log.write(results["step"], split, {"epoch": training.plan.epoch(results["step"]), **results["last"][split]})
     write_json(path / folder.RESULTS_FILE, results)
     _draw(parts, path, state, tested, split)
-    return f"{_table(results)}\n\n{_written(path)}"
+    return f"{_table(results)}\n\n{_written(path)}\nDone in {format_duration(time.perf_counter() - started)}."
 
 
 def _begin_state(training: Training, checkpoints: Checkpoints) -> tuple[int | None, TrainState]:

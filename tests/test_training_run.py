@@ -181,7 +181,7 @@ def test_a_loss_that_leaves_the_floats_stops_the_run(tiny, tmp_path):
 
 def test_an_unwritable_workdir_is_one_line(tiny, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot make the workdir"):
+    with pytest.raises(RunError, match="cannot write to the workdir"):
         train_run(tiny(), str(tmp_path / "file" / "run"))
 
 
