@@ -15,6 +15,7 @@ LAYERS = (
     ("train", "workdir"),
     ("experiment",),
     ("predict", "training_run", "weights", "export", "architectures", "views", "page"),
+    ("bench",),
     ("commands",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
