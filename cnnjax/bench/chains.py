@@ -116,7 +116,7 @@ def alexnet(image_shape: ImageShape, *, num_classes: int, dropout_rate: float = 
     missing = (11 - image_shape[0]) % 4  # the windows of the first convolution cover the image to its last pixel
     layers: list[Layer] = []
     for i, spec in enumerate(PUBLISHED, start=1):
-        padding = (missing // 2, missing - missing // 2) if i == 1 else (spec.side // 2,) * 2
+        padding = (missing // 2, missing - missing // 2) if i == 1 else (spec.side // 2, spec.side // 2)
         layers += [Conv(f"conv{i}", spec.features, spec.side, 4 if i == 1 else 1, padding, spec.groups), Activation()]
         layers += [ResponseNorm()] * (i in (1, 2)) + [Pool("max", 3, 2)] * (i in (1, 2, 5))
     return [*layers, *_hidden(dropout_rate), Dense("output", num_classes)]
@@ -127,7 +127,7 @@ def alexnet_one_tower(image_shape: ImageShape, *, num_classes: int, dropout_rate
     del image_shape
     layers: list[Layer] = []
     for i, spec in enumerate(ONE_TOWER, start=1):
-        padding = (2, 2) if i == 1 else (spec.side // 2,) * 2
+        padding = (2, 2) if i == 1 else (spec.side // 2, spec.side // 2)
         layers += [Conv(f"conv{i}", spec.features, spec.side, 4 if i == 1 else 1, padding), Activation()]
         layers += [Pool("max", 3, 2)] * (i in (1, 2, 5))
     drop = _dropout(dropout_rate)
@@ -149,7 +149,7 @@ def vgg(
     layers: list[Layer] = []
     for stage, (width, sides) in enumerate(zip(WIDTHS, CONFIGURATIONS[variant], strict=True), start=1):
         for i, side in enumerate(sides, start=1):
-            layers.append(Conv(f"conv{stage}_{i}", width, side, padding=(side // 2,) * 2))
+            layers.append(Conv(f"conv{stage}_{i}", width, side, padding=(side // 2, side // 2)))
             layers += [*[Norm(f"bn{stage}_{i}")] * batch_norm, Activation()]
             layers += [ResponseNorm()] * (variant == "A-LRN" and stage == 1)
         layers.append(Pool("max", 2, 2))

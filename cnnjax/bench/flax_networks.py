@@ -6,6 +6,7 @@ Parameters have the names and shapes of ours, so the same numbers run in both.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -55,8 +56,8 @@ class _Chain(nn.Module):
 
 def _response_norm(x: Array) -> Array:
     """Which Flax does not have."""
-    squares = nn.avg_pool(jnp.expand_dims(jnp.square(x), -1), (1, 1, 5), padding=((0, 0), (0, 0), (2, 2)))[..., 0]
-    return x / (2 + 5e-4 * squares) ** 0.75
+    squares = jax.lax.reduce_window(jnp.square(x), 0.0, jax.lax.add, (1, 1, 1, 5), (1, 1, 1, 1), "SAME")
+    return x / (2 + 1e-4 * squares) ** 0.75
 
 
 def _chain(name: str) -> Callable[..., Model]:
@@ -120,7 +121,8 @@ class _ResNet(nn.Module):
         if self.batch_norm:
             x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="stem_bn")(x)
         x = nn.relu(x)
-        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.imagenet else x
+        sides: Any = ((1, 1), (1, 1))
+        x = nn.max_pool(x, (3, 3), (2, 2), sides) if self.imagenet else x
         for s, blocks in enumerate(self.stages, start=1):
             x = _Stage(blocks, name=f"stage{s}")(x, train=train)
         return {"logits": nn.Dense(self.num_classes, name="output")(x.mean(axis=(1, 2)))}

@@ -82,7 +82,7 @@ def make_side(name: str, mode: str, config: Config, model: Model, dataset: Datas
         read(running)
         return calls * program.num_steps
 
-    alone = None if mode == "input" else jax.jit(prepare)
+    alone = jax.jit(prepare)
 
     def split(steps: int) -> Split:
         """Steps one at a time, each part of them awaited before the next."""
@@ -95,7 +95,7 @@ def make_side(name: str, mode: str, config: Config, model: Model, dataset: Datas
             whole = _seconds(lambda: read(program.call(items)))  # noqa: B023
             compute = max(whole - host, 0.0)
             preparing = compute
-            if alone is not None:
+            if mode != "input":
                 one = jax.tree.map(lambda x: x[:1], items)
                 seconds = _seconds(lambda: alone(stream.arrays, one)) - host  # noqa: B023
                 preparing = min(max(seconds, 0.0) * program.num_steps, compute)
@@ -157,16 +157,15 @@ def _inference_program(
     state = training.init()
 
     def infer(variables: PyTree, arrays: PyTree, items: PyTree) -> Any:
-        outputs, _ = model.apply(*variables, prepare(arrays, items)["image"], train=False)
+        params, model_state = variables
+        outputs, _ = model.apply(params, model_state, prepare(arrays, items)["image"], train=False)
         # One output, as in use: what else the network names is not computed for nobody.
         return outputs.get(wanted, outputs)
 
     return _forward_program(infer, (state.params, state.model_state), training.stream, devices.replicated(mesh))
 
 
-def _forward_program(
-    function: Callable[[PyTree, PyTree, PyTree], Any], variables: PyTree, stream: Stream, sharding: Any
-) -> _Program:
+def _forward_program(function: Callable[..., Any], variables: PyTree, stream: Stream, sharding: Any) -> _Program:
     program = jax.jit(function, out_shardings=sharding)
     arguments = (variables, stream.arrays, stream.items(0, 1))
     shapes = jax.eval_shape(program, *arguments)

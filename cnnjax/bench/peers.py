@@ -31,7 +31,8 @@ def twin_arguments(config: Config, known: Iterable[str], twin: Any, num_classes:
         raise UsageError(f"the network {name} has no {peer} twin to be timed beside; those that have: {_list(known)}")
     ours = {key: p.default for key, p in inspect.signature(find_model(name)).parameters.items()}
     given = {key: value for key, value in config.model.to_dict().items() if key != "name"}
-    takes = set(inspect.signature(CHAINS.get(name, twin)).parameters) - {"image_shape"}
+    described: Any = CHAINS.get(name, twin)
+    takes = set(inspect.signature(described).parameters) - {"image_shape"}
     arguments: dict[str, Any] = {"num_classes": num_classes} if "num_classes" in ours else {}
     for key, value in given.items():
         if key in takes:
@@ -79,7 +80,7 @@ def comparable(config: Config) -> Config:
 
     Numbers become 0, ranges (1, 1); settings that say how stay.
     """
-    plain = ConfigDict(config.to_dict()) if isinstance(config, ConfigDict) else config
+    plain: Config = ConfigDict(config.to_dict())
     for key, value in plain.augment.items():
         if isinstance(value, bool):
             plain.augment[key] = False

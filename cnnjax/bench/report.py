@@ -106,7 +106,8 @@ def format_rate(images_per_second: float) -> str:
 
 def format_seconds(seconds: float) -> str:
     """Three figures of the unit that fits: 45.6 µs, 1.23 ms, 4.56 s."""
-    for unit, scale in (("µs", 1e6), ("ms", 1e3)):
-        if seconds * scale < 999.5:
-            return f"{seconds * scale:#.3g} {unit}".replace(". ", " ")
-    return f"{seconds:#.3g} s"
+    for unit, scale in (("µs", 1e6), ("ms", 1e3), ("s", 1.0)):
+        if seconds * scale < 999.5 or unit == "s":
+            break
+    value = seconds * scale
+    return f"{value:,.0f} {unit}" if value >= 99.95 else f"{value:#.3g} {unit}"
