@@ -234,7 +234,7 @@ def _apply(config: ConfigDict, pairs: list[tuple[str, str | None]]) -> None:
             raise UsageError(f"config.{key} = {value!r} is not of type {wanted.__name__}") from error
 
 
-WORDS = ("data.labels", "freeze", "unfreeze", "optimizer.factors")
+WORDS = ("data.labels", "freeze", "unfreeze", "optimizer.factors", "optimizer.decay_factors", "optimizer.freeze_after")
 """Keys of several words, which may be given bare and with commas: --config.freeze='stem*,stage1/*'."""
 
 
@@ -247,11 +247,18 @@ def _as_words(key: str, value: str | None) -> str:
 
 
 ADDED: dict[str, Any] = {
+    "augment.mirror_mode": "random",
     "data.crop_from": 0,
     "ensemble_learning_rates": (),
     "ensemble_seeds": (),
     "ensemble_size": 1,
+    "optimizer.lookahead": 0,
+    "optimizer.lookahead_decay": 0.5,
+    "optimizer.lookahead_power": 0.0,
+    "schedule.initial_fraction": 0.0,
     "task.loss": "cross_entropy",
+    "train.deterministic": False,
+    "train.matmul_precision": "default",
     "task.reconstruction_loss": "mse",
     "eval.protocol": "single",
     "eval.averaging": "probabilities",
@@ -262,7 +269,9 @@ ADDED: dict[str, Any] = {
     "eval.views": "mirror",
     "eval.num_views": 10,
     "freeze": (),
+    "optimizer.decay_factors": (),
     "optimizer.factors": (),
+    "optimizer.freeze_after": (),
     "unfreeze": (),
 }
 """Keys that older runs do not have, each with the value that does what was done before there was such a key."""
@@ -325,6 +334,10 @@ RULES: dict[str, Rule] = {
     "optimizer.clip_norm": _AT_LEAST_0,
     "schedule.warmup_epochs": _AT_LEAST_0,
     "schedule.warmup_steps": _AT_LEAST_0,
+    "optimizer.lookahead": _AT_LEAST_0,
+    "optimizer.lookahead_decay": _FRACTION,
+    "optimizer.lookahead_power": _AT_LEAST_0,
+    "schedule.initial_fraction": _FRACTION,
     "schedule.factor": _POSITIVE,
     "schedule.final_fraction": _FRACTION,
     "schedule.power": _POSITIVE,
@@ -339,6 +352,7 @@ RULES: dict[str, Rule] = {
     "train.steps_per_dispatch": _AT_LEAST_0,
     "train.accumulate": _AT_LEAST_1,
     "train.dtype": _one_of("float32", "bfloat16"),
+    "train.matmul_precision": _one_of("default", "high", "highest"),
     "train.ema_decay": _BELOW_1,
     "eval.protocol": _one_of("single", "center", "tencrop", "dense", "multiscale", "tta"),
     "eval.averaging": _one_of("probabilities", "logits"),

@@ -1,18 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backend: its compilation cache, one mesh over all devices, and where arrays lie on it."""
+"""The backend: its flags and compilation cache, one mesh over all devices, and where arrays lie on it."""
 
 import hashlib
+import logging
 import os
 import platform
 from pathlib import Path
 
 import jax
+from jax._src import xla_bridge  # whether a backend has started, nobody else tells
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnnjax.data.cache import cache_dir
-from cnnjax.errors import UsageError
+from cnnjax.errors import RunError, UsageError
+from cnnjax.types import Config
+
+logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 2 * 2**30
+
+GPU_FLAGS = {"xla_gpu_enable_latency_hiding_scheduler": "true"}
+"""What XLA is told on GPUs: sums over several of them overlap with computation; on one GPU it changes little."""
+DETERMINISTIC = "xla_gpu_deterministic_ops"
+"""Of XLA on GPUs: only algorithms whose bits are the same in every run, chosen without timing them."""
+
+
+def set_up(train: Config) -> None:
+    """Sets the backend up as `config.train` says, and starts it. Flags of the user's own XLA_FLAGS are never changed.
+
+    On a GPU the flags are GPU_FLAGS and, with `config.train.deterministic`, DETERMINISTIC; XLA reads them when the
+    backend starts. CPUs and TPUs need none: their programs give the same bits in every run.
+
+    Raises:
+      UsageError: XLA_FLAGS contradicts `config.train.deterministic`.
+      RunError: the GPU had started without the flag that `config.train.deterministic` needs.
+    """
+    precision = train.matmul_precision
+    jax.config.update("jax_default_matmul_precision", None if precision == "default" else precision)
+    given = _given_flags()
+    if train.deterministic and given.get(DETERMINISTIC, "true").lower() not in ("true", "1", ""):
+        raise UsageError(
+            f"XLA_FLAGS says {DETERMINISTIC}={given[DETERMINISTIC]}, config.train.deterministic the opposite; drop one"
+        )
+    started = xla_bridge.backends_are_initialized()
+    wanted = GPU_FLAGS | ({DETERMINISTIC: "true"} if train.deterministic else {})
+    if not started and _may_have_gpu():
+        new = [f"--{name}={value}" for name, value in wanted.items() if name not in given]
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *new]).strip()
+    if train.deterministic:
+        _check_deterministic(jax.default_backend())
+
+
+def _check_deterministic(backend: str) -> None:
+    if backend in ("cpu", "tpu"):
+        return
+    if backend != "gpu":
+        logger.warning("config.train.deterministic: nothing is known of backend %r, whose runs may differ", backend)
+    elif DETERMINISTIC not in _given_flags():
+        raise RunError(
+            "config.train.deterministic: the GPU started without the flag it needs; start a new process with "
+            f"XLA_FLAGS=--{DETERMINISTIC}=true"
+        )
+
+
+def _given_flags() -> dict[str, str]:
+    """XLA_FLAGS by name."""
+    flags = (flag.lstrip("-").partition("=") for flag in os.environ.get("XLA_FLAGS", "").split())
+    return {name: value for name, _, value in flags}
+
+
+def _may_have_gpu() -> bool:
+    """Whether a GPU may be found, as far as can be told without starting a backend; a flag too many does no harm."""
+    wanted = jax.config.jax_platforms or ""
+    named = not wanted or any(name in ("cuda", "gpu", "rocm") for name in wanted.split(","))
+    return named and any(Path(path).exists() for path in ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/kfd"))
 
 
 def use_compilation_cache() -> None:

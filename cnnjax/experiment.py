@@ -2,6 +2,7 @@
 """From a config to the pure values of an experiment, composed once: the one place that knows all the parts."""
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from cnnjax.config import load_run_config
 from cnnjax.data.resident import eval_stream, train_stream
 from cnnjax.errors import RunError, UsageError
 from cnnjax.evaluate import Evaluate, Scores, judge, logits_of, make_evaluate, make_scores
+from cnnjax.lookahead import make_lookahead
 from cnnjax.metrics import Evaluation
 from cnnjax.models import get_model
 from cnnjax.models.adapter import compute_in
@@ -31,11 +33,15 @@ from cnnjax.protocols.protocol import make_protocol, sized
 from cnnjax.step import Dispatch, init_state, make_dispatch, make_train_step
 from cnnjax.tasks import make_task
 from cnnjax.train import Plan
-from cnnjax.types import Config, Dataset, Model, ModelState, Params, Split, Stream, TrainState
+from cnnjax.types import Array, Batch, Config, Dataset, Model, ModelState, Params, Split, Stream, TrainState
 from cnnjax.workdir import DatasetInfo, dataset_info
 
 LoadSplit = Callable[[Config], Split]
 """`load(data)`: a split read as `data`, a `config.data`, says."""
+
+
+# What `Model.init_from_data` is given: 5,000 images, as airbench94 takes, or what fills a quarter of a GiB as float32.
+INIT_IMAGES, INIT_VALUES = 5_000, 2**26
 
 
 class Training(NamedTuple):
@@ -81,7 +87,7 @@ def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -
         raise UsageError(
             f"config.train.accumulate = {config.train.accumulate} does not divide config.data.batch_size = {batch_size}"
         )
-    prepare, _ = make_prepare(config.data, config.augment, len(dataset.label_names))
+    prepare, prepare_plain = make_prepare(config.data, config.augment, len(dataset.label_names))
     put = partial(jax.device_put, device=devices.replicated(mesh))
     mixes = needs_partner(config.augment)
     stream = train_stream(split, batch_size=batch_size, seed=config.seed, with_partner=mixes, put=put)
@@ -98,16 +104,33 @@ def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -
     tx = make_optimizer(config.optimizer, schedule, groups, steps_per_epoch=plan.steps_per_epoch)
     task = make_task(config.task, config.data, train=True)
     ema_decay = config.train.ema_decay
-    train_step = make_train_step(model, task, tx, prepare, accumulate=config.train.accumulate, ema_decay=ema_decay)
+    lookahead = make_lookahead(config.optimizer, plan.num_steps)
+    options = {"accumulate": config.train.accumulate, "ema_decay": ema_decay, "lookahead": lookahead}
+    train_step = make_train_step(model, task, tx, prepare, **options)
     steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, plan.log_every)
 
-    def init() -> TrainState:
-        return init_state(model, tx, jnp.zeros(image.shape, image.dtype), key, ema=ema_decay > 0)
+    pixels = None if model.init_from_data is None else _init_images(split)
+
+    def init(pixels: Array | None) -> TrainState:
+        data = None
+        if pixels is not None:
+            rows = jnp.zeros(len(pixels), jnp.int32)
+            data = prepare_plain(key, Batch(image=pixels, label=rows, mask=rows))["image"]
+        kept = {"ema": ema_decay > 0, "lookahead": lookahead is not None}
+        return init_state(model, tx, jnp.zeros(image.shape, image.dtype), key, **kept, data=data)
 
     everywhere = devices.replicated(mesh)
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), jax.eval_shape(init))
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), jax.eval_shape(init, pixels)
+    )
     dispatch = make_dispatch(train_step, stream, key, mesh, steps_per_dispatch=steps)
-    return Training(model, plan, stream, schedule, steps, dispatch, jax.jit(init, out_shardings=everywhere), abstract)
+    start = partial(jax.jit(init, out_shardings=everywhere), pixels)
+    return Training(model, plan, stream, schedule, steps, dispatch, start, abstract)
+
+
+def _init_images(split: Split) -> np.ndarray:
+    """The first training images, as stored: what a network that starts from data sees."""
+    return split.image[: min(INIT_IMAGES, INIT_VALUES // math.prod(split.image.shape[1:]))]
 
 
 def build_evaluate(config: Config, model: Model, split: Split, num_classes: int, mesh: Mesh) -> Evaluate:
@@ -190,6 +213,7 @@ def load_network(workdir: str | None, checkpoint: str = "latest", overrides: Seq
         raise UsageError("no workdir given; add --workdir=DIR, the folder of a training run")
     path = Path(workdir).expanduser()
     config: Config = load_run_config(path, overrides)
+    devices.set_up(config.train)
     info = dataset_info(path)
     if not (path / FOLDER).is_dir():
         raise RunError(f"{path} holds no checkpoint yet; train it first")

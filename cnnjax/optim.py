@@ -28,7 +28,7 @@ def epochs_to_steps(epochs: float, steps_per_epoch: float) -> int:
 
 
 def make_schedule(schedule: Config, *, peak: float, num_steps: int, steps_per_epoch: float) -> optax.Schedule:
-    """Learning rate by step: a linear warm-up from 0 to `peak`, then the named shape until `num_steps`.
+    """Learning rate by step: a linear warm-up to `peak`, then the named shape until `num_steps`.
 
     `one_cycle` (Smith 2018, arXiv:1803.09820) rises on a cosine for the warm-up (30% of the run when none is
     given) from peak / 25, and falls to `final_fraction` of the peak.
@@ -63,7 +63,9 @@ def make_schedule(schedule: Config, *, peak: float, num_steps: int, steps_per_ep
         raise UsageError(unknown("config.schedule.name", schedule.name, names))
     if not warmup:
         return shape
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), shape], [warmup])
+    return optax.join_schedules(
+        [optax.linear_schedule(schedule.initial_fraction * peak, peak, warmup), shape], [warmup]
+    )
 
 
 def make_optimizer(
@@ -79,8 +81,9 @@ def make_optimizer(
     Weight decay and L1 act on kernels only (arrays of two and more axes), or on all parameters, as
     `config.optimizer.decay` says: scales and biases are few, and shrinking them does not regularise.
 
-    Parameters of one group share a rule with its own learning rate. A frozen one has no state; one whose training
-    begins later keeps its first state until then. The state has the same arrays whatever `first_step` is.
+    Parameters of one group share a rule with its own learning rate and decay. A frozen one has no state; one whose
+    training begins later keeps its first state until then, one whose training ends gets updates of 0. The state has
+    the same arrays whatever `first_step` is.
 
     Args:
       optimizer: config.optimizer.
@@ -97,13 +100,15 @@ def make_optimizer(
     decayed = _is_kernel if optimizer.decay == "kernels" else None
     chain = [optax.clip_by_global_norm(optimizer.clip_norm)] if optimizer.clip_norm else []
 
-    def rule(rate: optax.Schedule) -> list[optax.GradientTransformation]:
-        terms = []
-        if optimizer.l1:
-            terms.append(_masked(_add_l1(optimizer.l1), decayed))
-        if optimizer.weight_decay and optimizer.name not in DECOUPLED:
-            terms.append(optax.add_decayed_weights(optimizer.weight_decay, decayed))
-        return [*terms, OPTIMIZERS[optimizer.name](optimizer, rate, decayed)]
+    def rule(rate: optax.Schedule, decay: float = 1.0) -> list[optax.GradientTransformation]:
+        own, terms = optimizer.copy_and_resolve_references(), []
+        with own.unlocked():
+            own.weight_decay, own.l1 = decay * optimizer.weight_decay, decay * optimizer.l1
+        if own.l1:
+            terms.append(_masked(_add_l1(own.l1), decayed))
+        if own.weight_decay and own.name not in DECOUPLED:
+            terms.append(optax.add_decayed_weights(own.weight_decay, decayed))
+        return [*terms, OPTIMIZERS[own.name](own, rate, decayed)]
 
     if groups is None or is_trivial(groups):
         return optax.chain(*chain, *rule(schedule))
@@ -112,7 +117,11 @@ def make_optimizer(
         if group.from_epoch is None:
             return optax.set_to_zero()
         start = epochs_to_steps(group.from_epoch, steps_per_epoch)
-        tx = optax.chain(*rule(lambda count: group.factor * schedule(count + start)))
+        rules = rule(lambda count: group.factor * schedule(count + start), group.decay)
+        if group.until_epoch is not None:
+            stop = epochs_to_steps(group.until_epoch, steps_per_epoch) - start
+            rules.append(optax.scale_by_schedule(lambda count: jnp.where(jnp.asarray(count) < stop, 1.0, 0.0)))
+        tx = optax.chain(*rules)
         return tx if start <= first_step else _standing(tx)
 
     def labels(params: PyTree) -> PyTree:

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which parameters are trained, from when on and at what rate: `config.freeze`, `unfreeze` and `optimizer.factors`."""
+"""Which parameters are trained, from when to when, at what rate and with how much decay.
 
-from collections.abc import Mapping
+`config.freeze`, `config.unfreeze`, and `factors`, `decay_factors` and `freeze_after` of `config.optimizer`.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cnnjax.errors import UsageError
@@ -15,15 +18,23 @@ class Group(NamedTuple):
     Attributes:
       factor: of the learning rate.
       from_epoch: when its training begins, in epochs; None: never, it is frozen.
+      decay: of weight decay and L1.
+      until_epoch: when its training ends; None: with the run.
     """
 
     factor: float = 1.0
     from_epoch: float | None = 0.0
+    decay: float = 1.0
+    until_epoch: float | None = None
 
     @property
     def label(self) -> str:
         """Its name in the optimizer's state."""
-        return "frozen" if self.from_epoch is None else f"rate x {self.factor:g} from epoch {self.from_epoch:g}"
+        if self.from_epoch is None:
+            return "frozen"
+        label = f"rate x {self.factor:g} from epoch {self.from_epoch:g}"
+        label += "" if self.until_epoch is None else f" to {self.until_epoch:g}"
+        return label if self.decay == 1 else f"{label}, decay x {self.decay:g}"
 
 
 Groups = Mapping[str, Group]
@@ -56,12 +67,25 @@ def param_groups(config: Config, params: Params) -> dict[str, Group]:
             f"config.freeze freezes all {len(paths)} parameters: there is nothing to train{when}; leave the output "
             "out, as in config.freeze=\"('*', '!output')\""
         )
-    rates = parse_pairs(config.optimizer.factors, "config.optimizer.factors", "FACTOR")
     moving = [path for path in paths if from_epoch[path] is not None]
-    factors = dict.fromkeys(paths, 1.0)
-    for path, number in _decide(rates, moving, "config.optimizer.factors", "of those that are trained").items():
-        factors[path] = rates[number][1]
-    return {path: Group(factors[path] if path in moving else 1.0, from_epoch[path]) for path in paths}
+    factors = _numbers(config.optimizer.factors, moving, "config.optimizer.factors", "FACTOR")
+    decays = _numbers(config.optimizer.decay_factors, moving, "config.optimizer.decay_factors", "FACTOR")
+    until = _numbers(config.optimizer.freeze_after, moving, "config.optimizer.freeze_after", "EPOCH")
+    groups = dict.fromkeys(paths, Group(from_epoch=None))
+    for path in moving:
+        groups[path] = Group(factors.get(path, 1.0), from_epoch[path], decays.get(path, 1.0), until.get(path))
+        if path in until and until[path] <= (from_epoch[path] or 0.0):
+            raise UsageError(
+                f"config.optimizer.freeze_after freezes {path} at epoch {until[path]:g}, before it is trained at all; "
+                "name it in config.freeze instead"
+            )
+    return groups
+
+
+def _numbers(entries: Sequence[str], paths: list[str], key: str, what: str) -> dict[str, float]:
+    """The number of each path that an entry "PATTERN=NUMBER" matches."""
+    pairs = parse_pairs(entries, key, what)
+    return {path: pairs[i][1] for path, i in _decide(pairs, paths, key, "of those that are trained").items()}
 
 
 def _decide(pairs: list[tuple[str, float]], paths: list[str], key: str, among: str) -> dict[str, int]:

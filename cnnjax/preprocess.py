@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cnnjax.augment import make_augment, make_mix, needs_partner
+from cnnjax.augment import make_alternate, make_augment, make_mix, needs_partner
 from cnnjax.augment.arithmetic import unfused
 from cnnjax.errors import UsageError
 from cnnjax.protocols.views import MakeView
@@ -19,6 +19,7 @@ PrepareViewFn = Callable[[Batch, Mapping[str, Array]], Array]
 # Streams of the run's key. Any constants do, as long as nothing else folds the same ones into it.
 AUGMENT_STREAM = 0x61756721
 MIX_STREAM = 0x6D697821
+MIRROR_STREAM = 0x6D697272
 
 
 def make_prepare(data: Config, augment: Config, num_classes: int) -> tuple[PrepareFn, PrepareFn]:
@@ -41,13 +42,16 @@ def make_prepare(data: Config, augment: Config, num_classes: int) -> tuple[Prepa
         wrong, or the images cannot be augmented so.
     """
     mean, std = _numbers(data, "mean"), _numbers(data, "std")
-    change = make_augment(augment, mean)
+    change, alternate = make_augment(augment, mean), make_alternate(augment)
     mix = make_mix(augment) if needs_partner(augment) else None
 
     normalise = partial(_normalised, mean=mean, std=std)
 
     def augmented(key: Array, batch: Batch) -> Array:
-        return change(_row_keys(key, AUGMENT_STREAM, batch), _to_float(batch["image"]))
+        image = _to_float(batch["image"])
+        if alternate is not None:
+            image = alternate(_example_keys(key, MIRROR_STREAM, batch), _required(batch, "epoch"), image)
+        return change(_row_keys(key, AUGMENT_STREAM, batch), image)
 
     def prepare_train(key: Array, batch: Batch) -> Batch:
         _per_channel("mean", mean, batch["image"])  # its length, before augmentation fills with it
@@ -106,6 +110,12 @@ def _row_keys(key: Array, stream: int, batch: Batch) -> Array:
         return jax.random.fold_in(jax.random.fold_in(base, epoch), example)
 
     return jax.vmap(row_key)(_required(batch, "epoch"), _required(batch, "example"))
+
+
+def _example_keys(key: Array, stream: int, batch: Batch) -> Array:
+    """Typed keys [B], each a function of (key, stream, example), whatever the epoch."""
+    base = jax.random.fold_in(key, stream)
+    return jax.vmap(partial(jax.random.fold_in, base))(_required(batch, "example"))
 
 
 def _required(batch: Batch, name: str) -> Any:

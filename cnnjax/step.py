@@ -5,7 +5,7 @@ No model, data set or task is imported here; they come as arguments.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from cnnjax import devices
+from cnnjax.lookahead import Lookahead
 from cnnjax.metrics import masked_sums
 from cnnjax.types import Array, Batch, Model, PrepareFn, PyTree, Stream, Task, TrainState
 
@@ -23,12 +24,43 @@ TrainStep = Callable[[TrainState, Batch, Array], tuple[TrainState, Sums]]
 _DROPOUT = 1
 
 
-def init_state(model: Model, tx: optax.GradientTransformation, image: Any, key: Array, *, ema: bool) -> TrainState:
-    """The state before the first step; `image` [B,H,W,C] gives shape and dtype only."""
+class _WithSlow(NamedTuple):
+    """The optimizer's state under Lookahead."""
+
+    opt_state: PyTree
+    slow: PyTree  # (params, model_state)
+
+
+def init_state(
+    model: Model,
+    tx: optax.GradientTransformation,
+    image: Any,
+    key: Array,
+    *,
+    ema: bool,
+    lookahead: bool = False,
+    data: Array | None = None,
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      model: the network.
+      tx: its optimizer.
+      image: [B,H,W,C], shape and dtype only.
+      key: of the random initialisation.
+      ema: whether a running average of the parameters is kept.
+      lookahead: whether the slow weights of Lookahead are.
+      data: [N,H,W,C] training images for the network's `init_from_data`, where it has one.
+    """
     params, model_state = model.init(key, image)
-    # A copy: two leaves that share a buffer cannot both be donated.
+    if data is not None and model.init_from_data is not None:
+        params, model_state = model.init_from_data(params, model_state, data)
+    # Copies: two leaves that share a buffer cannot both be donated.
     ema_params = jax.tree.map(jnp.copy, params) if ema else {}
-    return TrainState(jnp.zeros((), jnp.int32), params, model_state, tx.init(params), ema_params)
+    opt_state = tx.init(params)
+    if lookahead:
+        opt_state = _WithSlow(opt_state, jax.tree.map(jnp.copy, (params, model_state)))
+    return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, ema_params)
 
 
 def make_train_step(
@@ -39,6 +71,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
+    lookahead: Lookahead | None = None,
 ) -> TrainStep:
     """`train_step(state, batch, key) -> (state, sums)`, pure and not compiled; `key` is the run's base key.
 
@@ -58,8 +91,12 @@ def make_train_step(
         batch = prepare(key, batch)
         dropout_key = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), state.step)
         grads, (model_state, sums) = gradient(state.params, state.model_state, batch, dropout_key)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        before = state.opt_state if lookahead is None else state.opt_state.opt_state
+        updates, opt_state = tx.update(grads, before, state.params)
         params = optax.apply_updates(state.params, updates)
+        if lookahead is not None:
+            slow, (params, model_state) = lookahead(state.step + 1, state.opt_state.slow, (params, model_state))
+            opt_state = _WithSlow(opt_state, slow)
         ema_params = optax.incremental_update(params, state.ema_params, 1 - ema_decay) if ema_decay else {}
         norm = optax.tree.norm(grads)
         state = TrainState(state.step + 1, params, model_state, opt_state, ema_params)

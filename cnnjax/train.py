@@ -18,7 +18,7 @@ from cnnjax.checkpoint import Checkpoints
 from cnnjax.errors import RunError
 from cnnjax.metrics import means
 from cnnjax.step import Dispatch
-from cnnjax.types import PyTree, Stream, TrainState
+from cnnjax.types import Array, PyTree, Stream, TrainState
 
 
 class Plan(NamedTuple):
@@ -104,16 +104,19 @@ def fit(
     """
     step = int(state.step)
     events = [event for event in plan.events() if event > step]
-    window = _Window(stream.batch_size)
+    if not events:
+        return state
+    window = _Window(stream.batch_size, compile_dispatch(dispatch, state, stream, steps_per_dispatch))
     bar = tqdm(total=plan.num_steps, initial=step, unit="step", disable=None, dynamic_ncols=True, smoothing=0.1)
     with StopSignals() as stop, bar:
-        running: list[tuple[int, PyTree]] = []  # calls whose numbers are not read yet, with their first step
+        running: list[tuple[int, int, PyTree]] = []  # calls whose numbers are not read yet: first step, steps, rows
         for event in events:
             while step < event:
                 count = min(event - step, steps_per_dispatch)
-                items = _padded(stream.items(step, count), steps_per_dispatch)
-                state, rows = dispatch(state, stream.arrays, items, count)
-                running.append((step, jax.tree.map(lambda x, count=count: x[:count], rows)))
+                state, rows = dispatch(
+                    state, stream.arrays, *_arguments(state, stream, step, count, steps_per_dispatch)
+                )
+                running.append((step, count, rows))
                 if len(running) > 1:
                     window.add(*running.pop(0), bar, checkpoints)
                 step += count
@@ -141,6 +144,20 @@ def fit(
     return state
 
 
+def compile_dispatch(dispatch: Dispatch, state: TrainState, stream: Stream, steps_per_dispatch: int) -> float:
+    """Compiles the calls that `fit` makes, before the first; returns the seconds that it took."""
+    start = time.perf_counter()
+    arguments = _arguments(state, stream, 0, steps_per_dispatch, steps_per_dispatch)
+    dispatch.lower(state, stream.arrays, *arguments).compile()
+    return time.perf_counter() - start
+
+
+def _arguments(state: TrainState, stream: Stream, step: int, count: int, length: int) -> tuple[PyTree, Array]:
+    """(items, count) of a call, on their way to the device: it does not wait for them, nor the host for it."""
+    items = _padded(stream.items(step, count), length)
+    return jax.device_put((items, np.int32(count)), state.step.sharding)
+
+
 def _padded(items: PyTree, length: int) -> PyTree:
     """Leading axes lengthened to `length`, so that every call has the same shapes."""
     return jax.tree.map(lambda x: np.concatenate([x, np.zeros((length - len(x), *x.shape[1:]), x.dtype)]), items)
@@ -149,36 +166,31 @@ def _padded(items: PyTree, length: int) -> PyTree:
 class _Window:
     """The steps since the last record: their sums, and the seconds that training took."""
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int, compile_seconds: float):
         self._batch_size = batch_size
         self._rows: list[dict[str, tuple[float, float]]] = []
-        self._timed_steps = 0
-        self._since: float | None = None  # None: the first call, which compiles, is not timed
+        self._since = time.perf_counter()
+        self._compiling = {"compile_seconds": compile_seconds}
 
-    def add(self, step: int, rows: PyTree, bar: tqdm, checkpoints: Checkpoints) -> None:
-        """Reads the numbers of the steps after `step`, which waits for the device."""
+    def add(self, step: int, count: int, rows: PyTree, bar: tqdm, checkpoints: Checkpoints) -> None:
+        """Reads the numbers of the `count` steps after `step`, which waits for the device."""
         rows = jax.device_get(rows)
-        count = len(rows["loss"][0])
         for i in range(count):
             row = {name: (float(total[i]), float(number[i])) for name, (total, number) in rows.items()}
             for name, (total, _) in row.items():
                 if not math.isfinite(total):
                     raise RunError(f"{name} is {total} at step {step + i + 1}; {_remedy(checkpoints)}")
             self._rows.append(row)
-        if self._since is None:
-            self._since = time.perf_counter()
-        else:
-            self._timed_steps += count
         bar.set_postfix(loss=f"{means(self._rows[-20:])['loss']:.4f}", refresh=False)
         bar.update(count)
 
     def take(self) -> dict[str, float]:
-        """The means since the last call, with `images_per_second` when a step was timed; starts anew."""
-        record = means(self._rows)
+        """The means since the last call, `images_per_second` and `seconds`, compilation apart; starts anew."""
         now = time.perf_counter()
-        if self._timed_steps and self._since is not None:
-            record["images_per_second"] = self._timed_steps * self._batch_size / (now - self._since)
-        self._rows, self._timed_steps, self._since = [], 0, now
+        seconds = now - self._since
+        rate = len(self._rows) * self._batch_size / seconds
+        record = {**means(self._rows), "images_per_second": rate, "seconds": seconds, **self._compiling}
+        self._rows, self._since, self._compiling = [], now, {}
         return record
 
     @contextlib.contextmanager
@@ -186,8 +198,7 @@ class _Window:
         """What runs inside is not counted as training time."""
         start = time.perf_counter()
         yield
-        if self._since is not None:
-            self._since += time.perf_counter() - start
+        self._since += time.perf_counter() - start
 
 
 def _evaluate(

@@ -92,9 +92,13 @@ def _trained(parts: _Parts, path: Path, started: float) -> str:
         results, tested = _test(parts, state, checkpoints)
         split = list(parts.evaluators)[-1]
         log.write(results["step"], split, {"epoch": training.plan.epoch(results["step"]), **results["last"][split]})
+        results["seconds"] = _seconds(read_metrics(path))
     write_json(path / folder.RESULTS_FILE, results)
     _draw(parts, path, state, tested, split)
-    return f"{_table(results)}\n\n{_written(path)}\nDone in {format_duration(time.perf_counter() - started)}."
+    took = {"all": time.perf_counter() - started, **results["seconds"]}
+    done, train, compiling = (format_duration(took[name]) for name in ("all", "train", "compile"))
+    times = f"Done in {done}. The run's steps took {train}, their compilation {compiling}."
+    return f"{_table(results)}\n\n{_written(path)}\n{times}"
 
 
 def _begin_state(training: Training, checkpoints: Checkpoints) -> tuple[int | None, TrainState]:
@@ -136,6 +140,7 @@ def describe(config: Config) -> str:
 
 def _build(config: Config) -> _Parts:
     devices.use_compilation_cache()
+    devices.set_up(config.train)
     mesh = devices.make_mesh()
     dataset = load_dataset(config.data)
     num_classes = len(dataset.label_names)
@@ -194,6 +199,13 @@ def _test(parts: _Parts, state: TrainState, checkpoints: Checkpoints) -> tuple[d
             splits = {split: run(*chosen).summary() for split, run in parts.testers.items()}
             results["best"] = {"step": best, **splits}
     return results, list(evaluations.values())[-1]
+
+
+def _seconds(records: list[dict[str, Any]]) -> dict[str, float]:
+    """What the run's steps took, compilation apart; sums over all sessions."""
+    train = [record for record in records if record["split"] == "train"]
+    names = {"train": "seconds", "compile": "compile_seconds"}
+    return {name: sum(record.get(key, 0.0) for record in train) for name, key in names.items()}
 
 
 def _table(results: dict[str, Any]) -> str:

@@ -40,10 +40,13 @@ class Model(NamedTuple):
       init: `init(key, image) -> (params, model_state)`; `image` [B,H,W,C] gives shape and dtype only.
       apply: `apply(params, model_state, image, *, train, key=None) -> (outputs, model_state)`.
         `model_state` is `{}` for a network without running statistics.
+      init_from_data: None, or `init_from_data(params, model_state, image) -> (params, model_state)`, which a new run
+        calls once on what `init` gave; `image` [N,H,W,C] are training images as the network sees them, not augmented.
     """
 
     init: Callable[[Array, Array], tuple[Params, ModelState]]
     apply: ApplyFn
+    init_from_data: Callable[[Params, ModelState, Array], tuple[Params, ModelState]] | None = None
 
 
 class Batch(TypedDict):

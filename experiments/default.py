@@ -78,13 +78,17 @@ def get_config(variant: str = "") -> Config:
     # 0..1, and changes of colour may leave that range. `run.py preview` shows what they do.
     config.augment = augment = ConfigDict()
     augment.mirror = 0.0  # probability of a left-right flip
+    # random: anew in each epoch | alternating: in the first, from then on each image is flipped in every second epoch
+    augment.mirror_mode = "random"
     augment.crop_area = (1.0, 1.0)  # random resized crop: range of the area kept, as a fraction; Inception: (0.08, 1.0)
     augment.crop_aspect = (0.75, 1.3333)  # and of its width / height, in pixels
     augment.shift = 0  # most pixels moved along each axis (pad by this, then crop at random)
     augment.rotate = 0.0  # most degrees either way
     augment.shear = 0.0  # most degrees either way, of the vertical; with rotate and scale one bilinear resampling
     augment.scale = (1.0, 1.0)  # range of magnification
-    augment.fill = "black"  # what enters at the border (shift, rotate, shear, scale): black | mean (data.mean) | edge
+    augment.fill = (
+        "black"  # what enters at the border (shift, rotate, shear, scale): black | mean (data.mean) | edge | reflect
+    )
     augment.brightness = 0.0  # x + b, b within +- this, in units of the full range
     augment.contrast = 0.0  # a * x about the image's mean, a within 1 +- this
     augment.channel_gain = 0.0  # a * x for each channel by itself, a within 1 +- this
@@ -114,15 +118,24 @@ def get_config(variant: str = "") -> Config:
     optimizer.l1 = 0.0  # L1 term l1 * |w| of the loss
     optimizer.decay = "kernels"  # what both act on: kernels (arrays of two and more axes) | all
     optimizer.factors = ()  # of the learning rate, "PATTERN=FACTOR" of parameter paths: ("stem*=0.1", "output=10")
+    optimizer.decay_factors = ()  # of weight_decay and l1, likewise: ("*/norm?/bias=0.5",)
+    optimizer.freeze_after = ()  # "PATTERN=EPOCH": parameters that stay as they are from that epoch on
     optimizer.clip_norm = 0.0  # most global norm of the gradient; 0: no clipping
+
+    # Lookahead: every so many steps the parameters (and running averages) fall back on the way they came to slow ones,
+    # which move there too; 0: off
+    optimizer.lookahead = 0
+    optimizer.lookahead_decay = 0.5  # share of the slow ones that is kept then (1 - alpha of the paper)
+    optimizer.lookahead_power = 0.0  # the share rises to that as (step / steps)^power; 0: it is constant
 
     config.schedule = schedule = ConfigDict()
     schedule.name = "constant"  # constant | step | cosine | one_cycle | polynomial
-    schedule.warmup_epochs = 0.0  # linear from 0 to the peak
+    schedule.warmup_epochs = 0.0  # linear from initial_fraction of the peak to the peak
     schedule.warmup_steps = placeholder(int)
     schedule.boundaries_epochs = ()  # step: where the rate is multiplied by `factor`
     schedule.boundaries_steps = placeholder(tuple)
     schedule.factor = 0.1
+    schedule.initial_fraction = 0.0  # first rate of a warm-up / peak; one_cycle starts from 1/25
     schedule.final_fraction = 0.0  # cosine, polynomial, one_cycle: last rate / peak
     schedule.power = 1.0  # polynomial
 
@@ -138,6 +151,10 @@ def get_config(variant: str = "") -> Config:
     train.steps_per_dispatch = 0  # steps in one call of the compiled loop; 0: chosen for the network and backend
     train.accumulate = 1  # parts that a batch is split into, gradients averaged: less memory, the same step
     train.dtype = "float32"  # of the computation: float32 | bfloat16; parameters stay float32
+    # Of float32 products: default: the backend's habit (TF32 on GPUs since 2020, bfloat16 on TPUs, float32 on CPUs) |
+    # high | highest: float32
+    train.matmul_precision = "default"
+    train.deterministic = False  # the same bits in every run on a GPU, at a price in speed; CPUs and TPUs do so anyway
     train.ema_decay = 0.0  # of the running average of parameters that is evaluated; 0: none
 
     # What the last test of a run and `run.py evaluate` show the network of each picture (docs/evaluation.md).

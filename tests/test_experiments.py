@@ -19,6 +19,7 @@ from cnnjax.types import Config
 FILES = [path for path in sorted(Path("experiments").glob("*.py")) if path.stem not in ("__init__", "default")]
 VARIANTS = {
     "alexnet_imagenet": ("published", "one_tower"),
+    "cifar10_speedrun": ("gpu", "cpu"),
     "depth_cifar10": ("bare20", "bare56", "plain20", "plain56", "resnet20", "resnet56"),
     "logistic_digits": ("", "one_neuron"),
     "plain_cifar10": ("20", "56"),
@@ -29,6 +30,7 @@ VARIANTS = {
 # Variants of one network that takes long to compile or fills gigabytes: the others run with --slow.
 QUICK: dict[str, tuple[str, ...]] = {
     "alexnet_imagenet": (),
+    "cifar10_speedrun": ("cpu",),
     "depth_cifar10": (),
     "plain_cifar10": (),
     "resnet_cifar10": ("20",),

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("types", "errors"),
     ("patterns", "param_groups"),
-    ("config", "metrics", "tasks", "optim", "data", "augment", "report", "layers", "checksums"),
+    ("config", "metrics", "tasks", "optim", "lookahead", "data", "augment", "report", "layers", "checksums"),
     ("models", "preprocess", "inspect", "see", "devices", "checkpoint", "protocols"),
     ("step", "evaluate"),
     ("train", "workdir"),

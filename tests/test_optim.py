@@ -32,6 +32,13 @@ def test_step_schedule_of_the_resnet_paper():
     np.testing.assert_allclose(got[[0, 31, 33, 47, 49, 100]], [0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-5)
 
 
+def test_a_triangle_starts_and_ends_above_zero():
+    """airbench94's: from 0.2 of the peak up for 23% of the run, then down to 0.07."""
+    triangle = ("schedule.name=polynomial", "schedule.initial_fraction=0.2", "schedule.final_fraction=0.07")
+    got = rates(*triangle, "schedule.warmup_steps=23", peak=2.0)
+    np.testing.assert_allclose(got, 2 * np.interp(np.arange(101), [0, 23, 100], [0.2, 1.0, 0.07]), rtol=1e-5)
+
+
 def test_boundaries_in_epochs_count_the_warmup_too():
     got = rates("schedule.name=step", "schedule.boundaries_epochs=(3.0,)", "schedule.warmup_epochs=1")
     np.testing.assert_allclose(got[[0, 5, 10, 29, 31]], [0.0, 0.5, 1.0, 1.0, 0.1], rtol=1e-5)

@@ -121,3 +121,37 @@ def test_words_come_bare_or_as_a_tuple():
     assert config("freeze=('stem*','stage1/*')").freeze == ("stem*", "stage1/*")
     assert config("data.labels=cat").data.labels == ("cat",)
     assert config("freeze=").freeze == ()
+
+
+def test_decay_factors_scale_weight_decay_and_l1_alone():
+    terms = ("optimizer.weight_decay=0.1", "optimizer.l1=0.01", "optimizer.decay=all")
+    got = updates(transformation(*terms, "optimizer.decay_factors=*/bias=0.5,stem=0"))
+    np.testing.assert_allclose(got["stem"]["kernel"], [[-0.05, -0.05]], rtol=1e-6)
+    np.testing.assert_allclose(got["body"]["kernel"], [[-0.1 * (0.5 + 0.3 + 0.01)]], rtol=1e-6)
+    np.testing.assert_allclose(got["body"]["bias"], [-0.1 * (0.5 + 0.5 * (0.05 + 0.01))], rtol=1e-6)
+    name = ("optimizer.name=adamw", "optimizer.decay=all", "optimizer.weight_decay=0.1")
+    whole, half, none = (updates(transformation(*name, f"optimizer.decay_factors=output={f}")) for f in (1, 0.5, 0))
+    ratio = (half["output"]["bias"] - none["output"]["bias"]) / (whole["output"]["bias"] - none["output"]["bias"])
+    np.testing.assert_allclose(ratio, 0.5, rtol=1e-3)
+    np.testing.assert_array_equal(half["stem"]["kernel"], whole["stem"]["kernel"])
+
+
+def test_parameters_stand_still_after_their_epoch():
+    """Momentum included: what stands still gets no update, the others go on as if nothing were."""
+    plain, tx = transformation(), transformation("optimizer.freeze_after=stem=1.5", steps_per_epoch=2.0)
+    wanted, state = plain.init(PARAMS), tx.init(PARAMS)
+    for step in range(5):
+        other, wanted = plain.update(GRADS, wanted, PARAMS)
+        got, state = tx.update(GRADS, state, PARAMS)
+        np.testing.assert_allclose(got["body"]["kernel"], other["body"]["kernel"])
+        if step < 3:
+            np.testing.assert_allclose(got["stem"]["kernel"], other["stem"]["kernel"])
+        else:
+            assert not got["stem"]["kernel"].any()
+
+
+def test_freezing_before_training_is_told():
+    with pytest.raises(UsageError, match=r"stem/kernel at epoch 0, before .* config\.freeze instead"):
+        transformation("optimizer.freeze_after=stem=0")
+    with pytest.raises(UsageError, match=r"decay_factors: 'norm' matches no parameter of those that are trained"):
+        transformation("optimizer.decay_factors=norm=2")

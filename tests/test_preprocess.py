@@ -154,3 +154,26 @@ def test_what_a_training_batch_lacks_is_named():
     del batch["example"]
     with pytest.raises(ValueError, match="'example'"):
         run(prepare(mirror=0.5)[0], batch)
+
+
+def test_alternating_flips_mirror_each_image_in_every_second_epoch():
+    train, evaluation = prepare(mirror=0.5, mirror_mode="alternating")
+    plain = np.asarray(run(evaluation, rows(EVERYONE))["image"])
+
+    def flipped(epoch: int, seed: int = KEY_SEED) -> np.ndarray:
+        seen = np.asarray(run(train, rows(EVERYONE, epoch), seed)["image"])
+        turned = (seen == plain[:, :, ::-1]).all(axis=(1, 2, 3))
+        assert (turned | (seen == plain).all(axis=(1, 2, 3))).all()
+        return turned
+
+    first = flipped(0)
+    assert 0 < first.sum() < N
+    for epoch in range(1, 6):
+        np.testing.assert_array_equal(flipped(epoch), first ^ (epoch % 2 == 1))
+    assert (flipped(0, seed=9) != first).any()
+
+
+def test_alternating_flips_leave_the_other_draws_as_they_were():
+    numbers: Any = {"shift": 1, "brightness": 0.3}
+    (alone, _), (both, _) = prepare(**numbers), prepare(**numbers, mirror=1.0, mirror_mode="alternating")
+    np.testing.assert_array_equal(run(both, rows(EVERYONE, 1))["image"], run(alone, rows(EVERYONE, 1))["image"])

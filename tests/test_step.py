@@ -10,12 +10,14 @@ from cnnjax import devices
 from cnnjax.data import load_dataset
 from cnnjax.data.resident import train_stream
 from cnnjax.experiment import build_model, build_training
+from cnnjax.lookahead import make_lookahead
 from cnnjax.models.adapter import compute_in
 from cnnjax.models.mlp import mlp
 from cnnjax.preprocess import make_prepare
 from cnnjax.step import init_state, make_train_step
 from cnnjax.tasks import classification
-from cnnjax.types import Batch
+from cnnjax.types import Batch, Model
+from experiments import default
 
 pytestmark = pytest.mark.optimized
 
@@ -109,6 +111,57 @@ def test_ema_is_the_running_average(tiny):
     second = jax.tree.map(lambda a, p: 0.9 * a + 0.1 * p, states[0].ema_params, states[1].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), second, states[1].ema_params)
     assert not same_bits(states[1].params, states[1].ema_params)
+
+
+def test_lookahead_pulls_parameters_and_statistics_back_to_the_slow_ones():
+    def apply(params, model_state, image, *, train, key=None):
+        return {"logits": image.reshape(4, 2) @ params["w"]}, {"mean": 0.5 * model_state["mean"] + image.mean()}
+
+    model = Model(lambda key, image: ({"w": jnp.zeros((2, 3))}, {"mean": jnp.zeros(())}), apply)
+    tx = optax.sgd(0.5, momentum=0.9)
+    image, label = jax.random.normal(jax.random.key(1), (4, 2, 1, 1)), jnp.array([0, 1, 2, 0])
+    batch = Batch(image=image, label=label, mask=jnp.ones(4))
+    optimizer = default.get_config().optimizer
+    with optimizer.unlocked():
+        optimizer.lookahead, optimizer.lookahead_decay = 2, 0.7
+
+    def states(lookahead):
+        step = make_train_step(model, classification(), tx, lambda key, batch: batch, lookahead=lookahead)
+        state = init_state(model, tx, image, jax.random.key(0), ema=False, lookahead=lookahead is not None)
+        found, step = [state], jax.jit(step)
+        for _ in range(5):
+            state, _ = step(state, batch, jax.random.key(0))
+            found.append(state)
+        return found
+
+    fast, pulled = states(None), states(make_lookahead(optimizer, 5))
+    for part in ("params", "model_state"):
+        assert same_bits(getattr(pulled[1], part), getattr(fast[1], part))
+        met = jax.tree.map(lambda s, f: 0.7 * s + 0.3 * f, getattr(fast[0], part), getattr(fast[2], part))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), getattr(pulled[2], part), met)
+    assert same_bits(pulled[2].opt_state.opt_state, fast[2].opt_state)  # momentum is left as it is
+    assert same_bits((pulled[5].params, pulled[5].model_state), pulled[5].opt_state.slow)  # at the run's end
+    assert same_bits(pulled[5].opt_state.slow, pulled[4].opt_state.slow)
+
+
+def test_a_network_may_start_from_training_images(tiny):
+    config = tiny("data.mean=(0.5,)", "data.std=(0.25,)", "augment.mirror=1.0")
+    dataset = load_dataset(config.data)
+    seen = []
+
+    def init_from_data(params, model_state, image):
+        seen.append(image.shape)
+        return {**params, "output": {**params["output"], "bias": jnp.full(3, image.mean())}}, model_state
+
+    model = build_model(config, 3)._replace(init_from_data=init_from_data)
+    state = build_training(config, model, dataset, one_device()).init()
+    images = dataset.splits["train"].image
+    assert set(seen) == {images.shape}
+    np.testing.assert_allclose(
+        state.params["output"]["bias"], np.full(3, (images / 255).mean() - 0.5) / 0.25, rtol=1e-4
+    )
+    plain = training(config).init()
+    assert same_bits(plain.params["output"]["kernel"], state.params["output"]["kernel"])
 
 
 def test_padding_changes_nothing():

@@ -15,18 +15,31 @@ from cnnjax.augment.arithmetic import unfused
 from cnnjax.augment.check import check_image, check_numbers
 from cnnjax.augment.color import brightness, channel_gain, contrast, pca_noise, saturation
 from cnnjax.augment.erase import cutout, random_erasing
-from cnnjax.augment.geometry import affine, mirror, resized_crop, shift
+from cnnjax.augment.geometry import REFLECT, Fill, affine, mirror, mirror_alternately, resized_crop, shift
 from cnnjax.augment.mix import MixFn, make_mix, needs_partner
 from cnnjax.types import Array, Config
 
-__all__ = ["AugmentFn", "MixFn", "make_augment", "make_mix", "needs_partner"]
+__all__ = ["AlternateFn", "AugmentFn", "MixFn", "make_alternate", "make_augment", "make_mix", "needs_partner"]
 
 AugmentFn = Callable[[Array, Array], Array]
 """`augment(keys [B], images [B,H,W,C]) -> images`."""
 
+AlternateFn = Callable[[Array, Array, Array], Array]
+"""`alternate(keys [B], epochs [B], images [B,H,W,C]) -> images`."""
+
+
+def make_alternate(augment: Config) -> AlternateFn | None:
+    """The flips of `config.augment.mirror_mode = "alternating"`, before all other changes; None: there are none.
+
+    `alternate(keys, epochs, images)` wants one typed key an image, the same in every epoch.
+    """
+    if augment.mirror_mode != "alternating" or not augment.mirror:
+        return None
+    return jax.vmap(partial(mirror_alternately, probability=augment.mirror))
+
 
 def make_augment(augment: Config, mean: tuple[float, ...]) -> AugmentFn:
-    """The augmentations that `config.augment` switches on, in the order of its keys.
+    """The augmentations that `config.augment` switches on, in the order of its keys, but for `make_alternate`'s.
 
     Args:
       augment: `config.augment`.
@@ -42,11 +55,12 @@ def make_augment(augment: Config, mean: tuple[float, ...]) -> AugmentFn:
     """
     check_numbers(augment)
     color = np.asarray(mean, np.float32).reshape(1, 1, -1)
-    fill = {"black": np.zeros((1, 1, 1), np.float32), "mean": color, "edge": None}[augment.fill]
+    fills: dict[str, Fill] = {"mean": color, "black": np.zeros((1, 1, 1), np.float32), "edge": None, REFLECT: REFLECT}
+    fill = fills[augment.fill]
     crop = {"area": tuple(augment.crop_area), "aspect": tuple(augment.crop_aspect)}
     turn = {"rotate": augment.rotate, "shear": augment.shear, "scale": tuple(augment.scale)}
     steps: list[tuple[bool, AugmentFn]] = [
-        (augment.mirror > 0, partial(mirror, probability=augment.mirror)),
+        (augment.mirror > 0 and augment.mirror_mode == "random", partial(mirror, probability=augment.mirror)),
         (crop["area"] != (1, 1), partial(resized_crop, **crop)),
         (augment.shift > 0, partial(shift, most=augment.shift, fill=fill)),
         (turn != {"rotate": 0, "shear": 0, "scale": (1, 1)}, partial(affine, **turn, fill=fill)),

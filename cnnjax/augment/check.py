@@ -7,7 +7,8 @@ from typing import Any
 from cnnjax.errors import UsageError, unknown
 from cnnjax.types import Config
 
-FILLS = ("black", "mean", "edge")
+FILLS = ("black", "mean", "edge", "reflect")
+MIRROR_MODES = ("random", "alternating")
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -52,6 +53,8 @@ def check_numbers(augment: Config) -> None:
             raise UsageError(f"config.augment.{key} = {augment[key]!r} is out of range: it must be {what}")
     if augment.fill not in FILLS:
         raise UsageError(unknown("config.augment.fill", augment.fill, FILLS))
+    if augment.mirror_mode not in MIRROR_MODES:
+        raise UsageError(unknown("config.augment.mirror_mode", augment.mirror_mode, MIRROR_MODES))
 
 
 def check_image(augment: Config, shape: tuple[int, ...]) -> None:

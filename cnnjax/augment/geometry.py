@@ -3,8 +3,10 @@
 
 Each augmentation `f(key, image, ...)` draws its numbers and hands them to a function without randomness.
 Images are float32 [H,W,C]. A `fill` is the colour that enters at the border, [1,1,C] or [1,1,1], or None for the
-nearest pixel of the picture.
+nearest pixel of the picture, or REFLECT for the picture itself, mirrored at its outermost pixels.
 """
+
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,8 @@ import numpy as np
 from cnnjax.augment.arithmetic import blend, levels, one_of, unfused, uniform_below, uniform_between
 from cnnjax.types import Array
 
-Fill = np.ndarray | None
+REFLECT: Literal["reflect"] = "reflect"
+Fill = np.ndarray | Literal["reflect"] | None
 Whole = Array | int
 Number = Array | float
 
@@ -21,6 +24,17 @@ Number = Array | float
 def mirror(key: Array, image: Array, *, probability: float) -> Array:
     """Flips left and right with the given probability."""
     return jnp.where(jax.random.uniform(key) < probability, image[:, ::-1], image)
+
+
+def mirror_alternately(key: Array, epoch: Array, image: Array, *, probability: float) -> Array:
+    """Flips with the given probability in epoch 0, and from then on in every second epoch.
+
+    `key` is the image's, the same in all epochs, so that two epochs in a row show it both ways round.
+
+    Reference: Jordan 2024 (arXiv:2404.00498), section 3.6.
+    """
+    first = jax.random.uniform(key) < probability
+    return jnp.where(first ^ (epoch % 2 == 1), image[:, ::-1], image)
 
 
 def resized_crop(key: Array, image: Array, *, area: tuple[float, float], aspect: tuple[float, float]) -> Array:
@@ -93,11 +107,23 @@ def warp(image: Array, cos: Number, sin: Number, slope: Number, scale: Number, *
     # The inverse matrix, from each output pixel back to the input; y points down.
     row = unfused(sin / scale * x) + unfused(cos / scale * y)
     column = unfused((cos - unfused(slope * sin)) / scale * x) - unfused((sin + unfused(slope * cos)) / scale * y)
+    if isinstance(fill, str):
+        (row, down), (column, across) = _folded(row + middle_y, height), _folded(column + middle_x, width)
+        return _sample(image, row, column, down, across)
     # One pixel of fill all round: between the last pixel and it the two blend, and beyond it there is only fill.
     row = jnp.clip(row + (middle_y + 1), 0, height + 1)
     column = jnp.clip(column + (middle_x + 1), 0, width + 1)
     top, left = jnp.floor(row), jnp.floor(column)
     return _sample(pad(image, 1, fill), top.astype(jnp.int32), left.astype(jnp.int32), row - top, column - left)
+
+
+def _folded(place: Array, length: int) -> tuple[Array, Array]:
+    """Positions anywhere, mirrored at the outermost of `length` pixels: the pixel before, and the share past it."""
+    period = 2 * (length - 1)
+    within = jnp.mod(place, max(period, 1))
+    within = jnp.clip(jnp.minimum(within, period - within), 0, length - 1)
+    before = jnp.floor(within)
+    return before.astype(jnp.int32), within - before
 
 
 def _sample(image: Array, row: Array, column: Array, down: Array, across: Array) -> Array:
@@ -120,8 +146,9 @@ def _sample(image: Array, row: Array, column: Array, down: Array, across: Array)
 
 def pad(image: Array, amount: int, fill: Fill) -> Array:
     """`amount` more pixels on all four sides: [H + 2 amount, W + 2 amount, C]."""
-    if fill is None:
-        return jnp.pad(image, ((amount, amount), (amount, amount), (0, 0)), mode="edge")
+    if fill is None or isinstance(fill, str):
+        mode = "edge" if fill is None else "reflect"
+        return jnp.pad(image, ((amount, amount), (amount, amount), (0, 0)), mode=mode)
     for axis in (0, 1):
         # Joined, not masked: a mask would be computed anew for each pixel that the resampling reads.
         side = list(image.shape)

@@ -20,6 +20,7 @@ from cnnjax.layers.modules import (
 from cnnjax.layers.norm import BatchNorm, batch_norm, local_response_norm
 from cnnjax.layers.pool import avg_pool2d, max_pool2d, weighted_avg_pool2d
 from cnnjax.layers.unpool import max_unpool2d
+from cnnjax.layers.whiten import dirac, whitening_kernel
 
 __all__ = [
     "KERNELS",
@@ -42,6 +43,7 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_im2col",
+    "dirac",
     "dropout",
     "global_avg_pool2d",
     "global_max_pool2d",
@@ -50,4 +52,5 @@ __all__ = [
     "max_pool2d",
     "max_unpool2d",
     "weighted_avg_pool2d",
+    "whitening_kernel",
 ]

@@ -38,7 +38,7 @@ def batch_norm(x: Array, scale: Array, bias: Array, mean: Array, var: Array, *, 
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167).
 
-    Parameters `scale` and `bias` [C]; state `batch_stats` with `mean` and `var` [C], float32.
+    Parameters `scale`, unless switched off, and `bias` [C]; state `batch_stats` with `mean` and `var` [C], float32.
 
     The conventions, which differ between frameworks: `momentum` is the fraction of the running average that is
     kept (0.9 is PyTorch's 0.1); a batch is normalised by its biased variance, and the unbiased one, times
@@ -47,6 +47,7 @@ class BatchNorm(nn.Module):
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    use_scale: bool = True
     scale_init: Any = nn.initializers.ones
     bias_init: Any = nn.initializers.zeros
 
@@ -54,7 +55,7 @@ class BatchNorm(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Normalises [..., C] by the batch's moments when training, else by the running ones."""
         size = x.shape[-1:]
-        scale = self.param("scale", self.scale_init, size, jnp.float32)
+        scale = self.param("scale", self.scale_init, size, jnp.float32) if self.use_scale else jnp.ones(size)
         bias = self.param("bias", self.bias_init, size, jnp.float32)
         mean = self.variable("batch_stats", "mean", jnp.zeros, size, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, size, jnp.float32)

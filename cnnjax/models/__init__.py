@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from cnnjax.errors import UsageError, unknown
+from cnnjax.models.airbench import airbench
 from cnnjax.models.alexnet import alexnet, alexnet_one_tower
 from cnnjax.models.autoencoder import autoencoder
 from cnnjax.models.lenet import lenet5
@@ -38,6 +39,7 @@ MODELS: dict[str, ModelFn] = {
     "vgg": vgg,
     "resnet_cifar": resnet_cifar,
     "resnet": resnet,
+    "airbench": airbench,
     "autoencoder": autoencoder,
 }
 

@@ -100,4 +100,4 @@ def compute_in(model: Model, dtype: Any) -> Model:
         outputs, new_state = model.apply(cast(params, dtype), model_state, cast(image, dtype), train=train, key=key)
         return cast(outputs, jnp.float32), jax.tree.map(lambda new, old: new.astype(old.dtype), new_state, model_state)
 
-    return Model(model.init, apply)
+    return model._replace(apply=apply)

@@ -98,6 +98,9 @@ def augmented(augment: Config, mean: tuple[float, ...], *, seed: int, num_views:
     """
     if num_views < 2:
         raise UsageError(f"config.eval.num_views = {num_views}: the first view is the picture itself; take 2 or more")
+    augment = augment.copy_and_resolve_references()
+    with augment.unlocked():
+        augment.mirror_mode = "random"  # views have no epochs to alternate between
     change = make_augment(augment, mean)
     if not _changes(augment):
         mixing = " but mixing, which has no view of its own" if needs_partner(augment) else ""
@@ -117,7 +120,7 @@ def augmented(augment: Config, mean: tuple[float, ...], *, seed: int, num_views:
 def _changes(augment: Config) -> bool:
     """Whether `make_augment` has anything to do."""
     ranges = any(tuple(augment[name]) != (1.0, 1.0) for name in ("crop_area", "scale"))
-    passive = ("crop_area", "crop_aspect", "scale", "fill", "mixup", "cutmix")
+    passive = ("mirror_mode", "crop_area", "crop_aspect", "scale", "fill", "mixup", "cutmix")
     return ranges or any(augment[name] > 0 for name in augment if name not in passive)
 
 

@@ -150,6 +150,7 @@ def test_fill_is_black_the_mean_or_the_edge():
         ("scale", (0.0, 1.0)),
         ("scale", (1.2, 0.8)),
         ("fill", "white"),
+        ("mirror_mode", "alternate"),
         ("brightness", -0.1),
         ("contrast", 1.1),
         ("channel_gain", 2.0),
@@ -173,7 +174,7 @@ def test_a_number_out_of_range_names_its_key(key: str, value: Any):
 def test_every_key_is_checked():
     from cnnjax.augment.check import _RULES
 
-    assert set(_RULES) | {"fill"} == set(default.get_config().augment)
+    assert set(_RULES) | {"fill", "mirror_mode"} == set(default.get_config().augment)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,25 @@ def test_translate_moves_by_whole_pixels():
     assert rows(geometry.translate(SQUARE, 1, -1, most=1, fill=None)) == [[2, 3, 3], [2, 3, 3], [5, 6, 6]]
 
 
+def test_mirror_alternately_shows_both_ways_round_in_turn():
+    flip = functools.partial(geometry.mirror_alternately, image=SQUARE, probability=0.3)
+    keys = jax.random.split(jax.random.key(0), 500)
+    seen = [np.asarray(jax.vmap(flip, (0, None))(keys, jnp.asarray(epoch)))[:, 0, 0, 0] == 3 for epoch in range(4)]
+    assert 0.24 < seen[0].mean() < 0.36
+    assert (seen[1] == ~seen[0]).all() and (seen[2] == seen[0]).all() and (seen[3] == seen[1]).all()
+
+
+def test_reflection_enters_at_the_border():
+    assert rows(geometry.translate(SQUARE, 2, -1, most=2, fill="reflect")) == [[8, 9, 8], [5, 6, 5], [2, 3, 2]]
+    image = np.asarray(jax.random.uniform(jax.random.key(0), (5, 4, 2)))
+    down = warp(jnp.asarray(image), 1.0, 0.0, 0.0, 0.5, fill="reflect")  # half the size: every second pixel, from afar
+    far = np.pad(image, ((10, 10), (10, 10), (0, 0)), mode="reflect")
+    places = 2 + 2 * (np.arange(5) - 2) + 10, 1.5 + 2 * (np.arange(4) - 1.5) + 10
+    low = places[1].astype(int)
+    between = (far[:, low] + far[:, low + 1]) / 2
+    np.testing.assert_allclose(down, between[places[0].astype(int)], rtol=1e-5)
+
+
 def test_shift_takes_every_offset_equally_often():
     expected = [np.asarray(geometry.translate(SQUARE, y, x, most=1, fill=NINE)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     seen = draws(geometry.shift, SQUARE, 1800, most=1, fill=NINE)

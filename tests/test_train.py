@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop around the compiled step: what passes between host and device, and when."""
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from cnnjax import train
+from cnnjax.data import load_dataset
+from cnnjax.devices import make_mesh
+from cnnjax.experiment import build_model, build_training
+from cnnjax.report.log import read_metrics
+from cnnjax.training_run import train_run
+
+
+class Nothing:
+    """A log and a store of checkpoints that keep nothing."""
+
+    directory = "nowhere"
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, float]] = []
+
+    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
+        self.records.append({"step": step, **metrics})
+
+    def save(self, *_: Any) -> None: ...
+
+    def wait(self) -> None: ...
+
+
+def fit(config: Any, dispatch: Any = None) -> Nothing:
+    dataset = load_dataset(config.data)
+    parts = build_training(config, build_model(config, len(dataset.label_names)), dataset, make_mesh())
+    log: Any = Nothing()
+    train.fit(
+        parts.init(),
+        dispatch(parts.dispatch) if dispatch else parts.dispatch,
+        parts.stream,
+        parts.plan._replace(evaluate_at=frozenset(), save_at=frozenset()),
+        steps_per_dispatch=parts.steps_per_dispatch,
+        schedule=lambda step: np.float32(0.1),
+        log=log,
+        evaluate=lambda state: {},
+        eval_split="validation",
+        keep_best=False,
+        checkpoints=log,
+    )
+    return log
+
+
+class Calls(NamedTuple):
+    """A compiled function with something around its calls."""
+
+    call: Callable[..., Any]
+    lower: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.call(*arguments)
+
+
+def test_the_host_reads_a_call_while_the_next_one_runs(tiny, monkeypatch):
+    events, calls, reads = [], iter(range(100)), iter(range(100))
+    get = jax.device_get
+
+    def reading(x: Any) -> Any:
+        if isinstance(x, dict) and "loss" in x:
+            events.append(f"read {next(reads)}")
+        return get(x)
+
+    monkeypatch.setattr(train.jax, "device_get", reading)
+    config = tiny("train.num_steps=8", "train.log_every_steps=6", "train.steps_per_dispatch=2")
+
+    def watched(dispatch: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            events.append(f"call {next(calls)}")
+            return dispatch(*arguments)
+
+        return Calls(call, dispatch.lower)
+
+    log = fit(config, watched)
+    assert events == ["call 0", "call 1", "read 0", "call 2", "read 1", "read 2", "call 3", "read 3"]
+    assert [record["step"] for record in log.records] == [6, 8]
+
+
+def test_nothing_crosses_unasked_inside_the_loop(tiny):
+    """Only row numbers go in and sums come out, both by explicit and asynchronous copies; nothing else waits."""
+    config = tiny("train.num_steps=6", "train.log_every_steps=3", "train.steps_per_dispatch=2", "augment.mirror=0.5")
+
+    def guarded(dispatch: Any, count: Any = lambda count: count) -> Any:
+        def call(*arguments: Any) -> Any:
+            with jax.transfer_guard("disallow"):
+                return dispatch(*arguments[:3], count(arguments[3]))
+
+        return Calls(call, dispatch.lower)
+
+    assert len(fit(config, guarded).records) == 2
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        fit(config, lambda dispatch: guarded(dispatch, int))
+
+
+def test_times_leave_compilation_out(tiny, tmp_path):
+    train_run(tiny(), str(tmp_path))
+    records = [record for record in read_metrics(tmp_path) if record["split"] == "train"]
+    assert ["compile_seconds" in record for record in records] == [True, False, False]
+    for record in records:  # each of two steps of 16 images
+        assert record["images_per_second"] * record["seconds"] == pytest.approx(32)
+    seconds = json.loads((tmp_path / "results.json").read_text())["seconds"]
+    assert seconds["train"] == pytest.approx(sum(record["seconds"] for record in records))
+    assert seconds["compile"] == records[0]["compile_seconds"] > 0
+
+
+def test_every_call_runs_the_program_compiled_before_the_first(tiny):
+    held = []
+
+    def keep(dispatch: Any) -> Any:
+        held.append(dispatch)
+        return dispatch
+
+    fit(tiny("train.num_steps=5", "train.log_every_steps=2", "train.steps_per_dispatch=2"), keep)
+    assert held[0]._cache_size() == 1
