@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.errors import UsageError
+from cnnjax.layers.pool_gradient import lowest, max_windows, on_maps, sum_windows
 from cnnjax.layers.sizes import Padding, Size, Window, make_window
 from cnnjax.types import Array
 
@@ -73,7 +74,7 @@ def max_pool2d(
     """
     window = _pool_window(x, kernel_size, stride, padding, dilation, ceil_mode)
     if not return_indices and window.dilation == (1, 1):
-        return jax.lax.reduce_window(x, _lowest(x.dtype), jax.lax.max, *_on_maps(window))
+        return max_windows(x, window)
     # JAX has no gradient of dilated windows: find where the maxima stand, then take them from there.
     indices = _argmax(jax.lax.stop_gradient(x), window)
     batch, height, width, channels = x.shape
@@ -82,7 +83,7 @@ def max_pool2d(
         indices.reshape(batch, -1, channels),
         axis=1,
         mode="fill",
-        fill_value=_lowest(x.dtype).item(),
+        fill_value=lowest(x.dtype).item(),
     )
     values = flat.reshape(indices.shape)
     return (values, indices) if return_indices else values
@@ -119,7 +120,7 @@ def avg_pool2d(
         raise UsageError("divisor_override is 0; give what each window's sum is divided by")
     window = _pool_window(x, kernel_size, stride, padding, 1, ceil_mode)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    total = jax.lax.reduce_window(wide, np.zeros((), wide.dtype), jax.lax.add, *_on_maps(window))
+    total = sum_windows(wide, window)
     divisor = _num_pixels(x.shape[1:3], window, count_include_pad) if divisor_override is None else divisor_override
     mean = total / jnp.asarray(divisor, wide.dtype)
     return mean.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else mean
@@ -184,24 +185,6 @@ def _pool_window(
     return window
 
 
-def _on_maps(window: Window) -> tuple[Any, ...]:
-    """What `jax.lax.reduce_window` needs to know of a window over [B,H,W,C]: sizes, strides, padding, dilations."""
-    return (
-        (1, *window.kernel_size, 1),
-        (1, *window.stride, 1),
-        ((0, 0), *window.reach, (0, 0)),
-        (1, 1, 1, 1),
-        (1, *window.dilation, 1),
-    )
-
-
-def _lowest(dtype: Any) -> np.ndarray:
-    """What no value is below: padding that is never a maximum."""
-    if jnp.issubdtype(dtype, jnp.floating):
-        return np.array(-np.inf, dtype)
-    return np.array(False if dtype == jnp.bool_ else jnp.iinfo(dtype).min, dtype)
-
-
 def _argmax(x: Array, window: Window) -> Array:
     """int32 [B,H',W',C]: y * W + x of each window's maximum, the first of equals; the last NaN, if there is one."""
     height, width = x.shape[1:3]
@@ -214,8 +197,8 @@ def _argmax(x: Array, window: Window) -> Array:
         take_a = jnp.where(nan_a | nan_b, nan_a & (~nan_b | (place_a > place_b)), earlier)
         return jnp.where(take_a, value_a, value_b), jnp.where(take_a, place_a, place_b)
 
-    start = (_lowest(x.dtype), np.int32(height * width))
-    return jax.lax.reduce_window((x, place), start, larger, *_on_maps(window))[1]
+    start = (lowest(x.dtype), np.int32(height * width))
+    return jax.lax.reduce_window((x, place), start, larger, *on_maps(window))[1]
 
 
 def _num_pixels(size: tuple[int, ...], window: Window, count_include_pad: bool) -> np.ndarray:
