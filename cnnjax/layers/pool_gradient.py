@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -220,7 +221,7 @@ def _primitive(name: str, function: Callable[..., Array], native: Callable[..., 
 
     primitive.def_impl(lambda *operands, window: compiled(window)(*operands))
     primitive.def_abstract_eval(
-        lambda *operands, window: jax.core.ShapedArray(*_result(name, operands, window))  # the trace needs no more
+        lambda *operands, window: ShapedArray(*_result(name, operands, window))  # the trace needs no more
     )
     batching.primitive_batchers[primitive] = batched
     lower = functools.partial(mlir.lower_fun, multiple_results=False)

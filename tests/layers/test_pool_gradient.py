@@ -10,6 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from cnnjax import layers
+from cnnjax.layers.sizes import make_window
 
 WINDOWS = {
     "2x2": {"kernel_size": 2},
@@ -24,7 +25,7 @@ WINDOWS = {
 
 
 def native_max(x, *, kernel_size, stride=None, padding=0, ceil_mode=False):
-    window = layers.sizes.make_window(
+    window = make_window(
         x.shape[1:3],
         kernel_size,
         stride=kernel_size if stride is None else stride,
@@ -119,7 +120,7 @@ def test_windows_too_large_to_compare_and_integers_keep_the_native_way():
 def test_averages_have_the_native_gradient(options):
     x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
     pool = partial(layers.avg_pool2d, kernel_size=2, **options)
-    out, gradient = pulled(pool, x)
+    _, gradient = pulled(pool, x)
     weights, stride = np.ones((2, 2)), options.get("stride")
     rest = {name: value for name, value in options.items() if name != "stride"}
     slow = partial(layers.weighted_avg_pool2d, weights=weights, stride=stride, **rest)
