@@ -109,6 +109,11 @@ def load_run_config(workdir: Path, overrides: Sequence[str] = ()) -> Config:
         loaded = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RunError(f"cannot read {path}: {error}") from error
+    return config_from_json(loaded, overrides)
+
+
+def config_from_json(loaded: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """A config as it was written with `to_json`; keys that came later have the values that change nothing."""
     config = _from_json(loaded)
     for key, value in ADDED.items():
         section, _, name = key.rpartition(".")

@@ -21,6 +21,10 @@ class RunError(CnnjaxError, RuntimeError):
     """The command was understood but could not be carried out."""
 
 
+class Diverged(RunError):
+    """A loss, metric, gradient or output that is not finite."""
+
+
 def nearest_first(name: str, known: Iterable[str]) -> list[str]:
     """`known` sorted by likeness to `name`, then by name."""
 

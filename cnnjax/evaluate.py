@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from cnnjax import devices
 from cnnjax.data.resident import num_batches
-from cnnjax.errors import RunError, UsageError
+from cnnjax.errors import Diverged, UsageError
 from cnnjax.metrics import Evaluation
 from cnnjax.preprocess import PrepareViewFn
 from cnnjax.protocols.views import Views
@@ -33,7 +33,7 @@ def make_evaluate(
     """`evaluate(params, model_state) -> Evaluation` over `stream`, whose rows have the labels `label` [N].
 
     Raises (the returned function):
-      RunError: an output is not finite.
+      Diverged: an output is not finite.
     """
 
     def step(params: Params, model_state: ModelState, arrays: PyTree, item: PyTree) -> dict[str, Array]:
@@ -61,7 +61,7 @@ def make_evaluate(
         prediction, probability = values.pop("prediction", None), values.pop("probability", None)
         bad = int(np.sum(~np.isfinite(values["loss"])))
         if bad:
-            raise RunError(f"the network's output is not finite for {bad} of {len(label)} examples")
+            raise Diverged(f"the network's output is not finite for {bad} of {len(label)} examples")
         return Evaluation(values, prediction, probability, label)
 
     return evaluate
@@ -76,7 +76,7 @@ def make_scores(
 
     Raises (the returned function):
       UsageError: the network has no classes.
-      RunError: an output is not finite.
+      Diverged: an output is not finite.
     """
 
     def step(params: Params, model_state: ModelState, arrays: PyTree, item: PyTree, row: Mapping[str, Array]) -> Array:
@@ -98,7 +98,7 @@ def make_scores(
         result = np.concatenate(batches)[: stream.num_examples]
         bad = int(np.sum(~np.isfinite(result).all(axis=1)))
         if bad:
-            raise RunError(f"the network's output is not finite for {bad} of {len(result)} examples")
+            raise Diverged(f"the network's output is not finite for {bad} of {len(result)} examples")
         return result
 
     return scores

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from cnnjax import devices
 from cnnjax.augment import needs_partner
@@ -30,7 +31,7 @@ from cnnjax.param_groups import param_groups
 from cnnjax.preprocess import make_prepare, make_prepare_view
 from cnnjax.protocols.dense import make_dense
 from cnnjax.protocols.protocol import make_protocol, sized
-from cnnjax.step import Dispatch, init_state, make_dispatch, make_train_step
+from cnnjax.step import Dispatch, TrainStep, init_state, make_dispatch, make_train_step
 from cnnjax.tasks import make_task
 from cnnjax.train import Plan
 from cnnjax.types import Array, Batch, Config, Dataset, Model, ModelState, Params, Split, Stream, TrainState
@@ -54,6 +55,7 @@ class Training(NamedTuple):
     steps_per_dispatch: int
     dispatch: Dispatch
     init: Callable[[], TrainState]
+    init_from: Callable[[Array], TrainState]  # as `init`, by another key than the config's
     abstract_state: TrainState  # shapes, dtypes and shardings
 
 
@@ -87,45 +89,51 @@ def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -
         raise UsageError(
             f"config.train.accumulate = {config.train.accumulate} does not divide config.data.batch_size = {batch_size}"
         )
-    prepare, prepare_plain = make_prepare(config.data, config.augment, len(dataset.label_names))
     put = partial(jax.device_put, device=devices.replicated(mesh))
     mixes = needs_partner(config.augment)
     stream = train_stream(split, batch_size=batch_size, seed=config.seed, with_partner=mixes, put=put)
     plan = make_plan(config.train, stream.num_examples / batch_size)
-    schedule = make_schedule(
-        config.schedule,
-        peak=config.optimizer.learning_rate,
-        num_steps=plan.num_steps,
-        steps_per_epoch=plan.steps_per_epoch,
-    )
     image = jax.ShapeDtypeStruct((batch_size, *split.image.shape[1:]), jnp.float32)
+    train_step, tx, schedule = build_train_step(config, model, image, len(dataset.label_names), plan)
     key = jax.random.key(config.seed)
-    groups = param_groups(config, jax.eval_shape(model.init, key, image)[0])
-    tx = make_optimizer(config.optimizer, schedule, groups, steps_per_epoch=plan.steps_per_epoch)
-    task = make_task(config.task, config.data, train=True)
-    ema_decay = config.train.ema_decay
-    lookahead = make_lookahead(config.optimizer, plan.num_steps)
-    options = {"accumulate": config.train.accumulate, "ema_decay": ema_decay, "lookahead": lookahead}
-    train_step = make_train_step(model, task, tx, prepare, **options)
     steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, plan.log_every)
-
+    _, prepare_plain = make_prepare(config.data, config.augment, len(dataset.label_names))
     pixels = None if model.init_from_data is None else _init_images(split)
+    kept = {"ema": config.train.ema_decay > 0, "lookahead": config.optimizer.lookahead > 0}
 
-    def init(pixels: Array | None) -> TrainState:
+    def init(pixels: Array | None, key: Array) -> TrainState:
         data = None
         if pixels is not None:
             rows = jnp.zeros(len(pixels), jnp.int32)
             data = prepare_plain(key, Batch(image=pixels, label=rows, mask=rows))["image"]
-        kept = {"ema": ema_decay > 0, "lookahead": lookahead is not None}
         return init_state(model, tx, jnp.zeros(image.shape, image.dtype), key, **kept, data=data)
 
     everywhere = devices.replicated(mesh)
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), jax.eval_shape(init, pixels)
-    )
+    shapes = jax.eval_shape(init, pixels, key)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
     dispatch = make_dispatch(train_step, stream, key, mesh, steps_per_dispatch=steps)
-    start = partial(jax.jit(init, out_shardings=everywhere), pixels)
-    return Training(model, plan, stream, schedule, steps, dispatch, start, abstract)
+    init_from = partial(jax.jit(init, out_shardings=everywhere), pixels)
+    return Training(model, plan, stream, schedule, steps, dispatch, partial(init_from, key), init_from, abstract)
+
+
+def build_train_step(
+    config: Config, model: Model, image: Any, num_classes: int, plan: Plan, **optimizer: Array
+) -> tuple[TrainStep, optax.GradientTransformation, optax.Schedule]:
+    """The training step of `config` with its optimizer and schedule; `image` [B,H,W,C] gives shape and dtype only.
+
+    Keys of `config.optimizer` that are given as `optimizer` take the place of the config's; they may be traced.
+    """
+    settings: Config = ConfigDict({**config.optimizer.to_dict(), **optimizer})
+    schedule = make_schedule(
+        config.schedule, peak=settings.learning_rate, num_steps=plan.num_steps, steps_per_epoch=plan.steps_per_epoch
+    )
+    groups = param_groups(config, jax.eval_shape(model.init, jax.random.key(0), image)[0])
+    tx = make_optimizer(settings, schedule, groups, steps_per_epoch=plan.steps_per_epoch)
+    task = make_task(config.task, config.data, train=True)
+    prepare, _ = make_prepare(config.data, config.augment, num_classes)
+    lookahead = make_lookahead(config.optimizer, plan.num_steps)
+    options = {"accumulate": config.train.accumulate, "ema_decay": config.train.ema_decay, "lookahead": lookahead}
+    return make_train_step(model, task, tx, prepare, **options), tx, schedule
 
 
 def _init_images(split: Split) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from cnnjax.errors import UsageError, unknown
 from cnnjax.param_groups import Group, Groups, is_trivial
@@ -98,15 +99,15 @@ def make_optimizer(
     if optimizer.name not in OPTIMIZERS:
         raise UsageError(unknown("config.optimizer.name", optimizer.name, OPTIMIZERS))
     decayed = _is_kernel if optimizer.decay == "kernels" else None
-    chain = [optax.clip_by_global_norm(optimizer.clip_norm)] if optimizer.clip_norm else []
+    chain = [optax.clip_by_global_norm(optimizer.clip_norm)] if is_on(optimizer.clip_norm) else []
 
     def rule(rate: optax.Schedule, decay: float = 1.0) -> list[optax.GradientTransformation]:
         own, terms = optimizer.copy_and_resolve_references(), []
         with own.unlocked():
             own.weight_decay, own.l1 = decay * optimizer.weight_decay, decay * optimizer.l1
-        if own.l1:
+        if is_on(own.l1):
             terms.append(_masked(_add_l1(own.l1), decayed))
-        if own.weight_decay and own.name not in DECOUPLED:
+        if is_on(own.weight_decay) and own.name not in DECOUPLED:
             terms.append(optax.add_decayed_weights(own.weight_decay, decayed))
         return [*terms, OPTIMIZERS[own.name](own, rate, decayed)]
 
@@ -133,16 +134,25 @@ def make_optimizer(
     return optax.chain(*chain, optax.partition(by_label, labels))
 
 
+def is_on(value: Any) -> bool:
+    """Whether a number is not 0. A traced one counts as on: who trains several networks in one step keeps 0 apart."""
+    return isinstance(value, Tracer) or bool(value)
+
+
+def _or_none(value: Any) -> Any:
+    return value if is_on(value) else None
+
+
 Mask = Callable[[PyTree], PyTree] | None
 DECOUPLED = ("adamw", "lion")
 
 OPTIMIZERS: dict[str, Callable[[Config, optax.Schedule, Mask], optax.GradientTransformation]] = {
-    "sgd": lambda c, rate, _: optax.sgd(rate, c.momentum or None, c.nesterov),
+    "sgd": lambda c, rate, _: optax.sgd(rate, _or_none(c.momentum), c.nesterov),
     "adam": lambda c, rate, _: optax.adam(rate, c.beta1, c.beta2, c.epsilon),
     "adamw": lambda c, rate, mask: optax.adamw(
         rate, c.beta1, c.beta2, c.epsilon, weight_decay=c.weight_decay, mask=mask
     ),
-    "rmsprop": lambda c, rate, _: optax.rmsprop(rate, c.beta2, c.epsilon, momentum=c.momentum or None),
+    "rmsprop": lambda c, rate, _: optax.rmsprop(rate, c.beta2, c.epsilon, momentum=_or_none(c.momentum)),
     "lars": lambda c, rate, mask: optax.lars(
         rate, trust_ratio_mask=mask or True, momentum=c.momentum, nesterov=c.nesterov
     ),

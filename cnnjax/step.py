@@ -140,6 +140,17 @@ def make_dispatch(
         batch = jax.lax.with_sharding_constraint(stream.batch(arrays, item), devices.split_rows(mesh))
         return train_step(state, batch, key)
 
+    everywhere = devices.replicated(mesh)
+    many = repeated(one, steps_per_dispatch)
+    return jax.jit(many, donate_argnums=0, out_shardings=(everywhere, everywhere))
+
+
+Many = Callable[[TrainState, PyTree, PyTree, Array], tuple[TrainState, Sums]]
+
+
+def repeated(one: Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Sums]], steps_per_dispatch: int) -> Many:
+    """`many(state, arrays, items, count)`: `count` times `one(state, arrays, item)`; the sums of a step are a row."""
+
     def many(state: TrainState, arrays: PyTree, items: PyTree, count: Array) -> tuple[TrainState, Sums]:
         def item_at(i: Array | int) -> PyTree:
             return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), items)
@@ -157,5 +168,4 @@ def make_dispatch(
         rows = jax.tree.map(lambda x: jnp.zeros((steps_per_dispatch, *x.shape), x.dtype), shapes)
         return jax.lax.fori_loop(0, count, body, (state, rows))
 
-    everywhere = devices.replicated(mesh)
-    return jax.jit(many, donate_argnums=0, out_shardings=(everywhere, everywhere))
+    return many

@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,16 @@ from cnnjax.checkpoint import Checkpoints, DamagedCheckpoint
 from cnnjax.data import load_dataset
 from cnnjax.errors import UsageError
 from cnnjax.evaluate import Evaluate, evaluated
-from cnnjax.experiment import Training, build_evaluate, build_model, build_test, build_training, restore_evaluated
+from cnnjax.experiment import (
+    LoadSplit,
+    Training,
+    build_evaluate,
+    build_model,
+    build_test,
+    build_training,
+    restore_evaluated,
+)
+from cnnjax.members import Member
 from cnnjax.metrics import Evaluation, confusion_matrix, format_metric
 from cnnjax.models.check import check_model
 from cnnjax.predict import make_infer
@@ -26,7 +36,7 @@ from cnnjax.report.environment import write_json
 from cnnjax.report.log import METRICS_FILE, RunLog, read_metrics
 from cnnjax.report.table import format_bytes, format_count, format_duration, format_table
 from cnnjax.train import fit
-from cnnjax.types import Config, Dataset, Model, Split, TrainState
+from cnnjax.types import Config, Dataset, Split, TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +46,30 @@ NUM_MISTAKES = 24
 NUM_RECONSTRUCTIONS, NUM_WORST = 18, 6  # pictures of all kinds, then those repeated worst
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
+    """What a config stands for, built and checked."""
+
     config: Config
     mesh: Mesh
     dataset: Dataset
     training: Training
     evaluators: dict[str, Evaluate]  # by split, pictures as they are
     testers: dict[str, Evaluate]  # by split, under the protocol of config.eval
+    loads: dict[str, LoadSplit]  # by split, the pictures that the protocol shows
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a best checkpoint is kept: the test set must not choose one, so there must be a validation split."""
+        return "validation" in self.evaluators
+
+    @property
+    def eval_split(self) -> str:
+        """What is evaluated during training."""
+        return "validation" if self.chooses else "test"
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """The metrics of a state during training."""
+        return self.evaluators[self.eval_split](*evaluated(state)).summary()
 
 
 def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> str:
@@ -54,26 +81,24 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> 
     """
     started = time.perf_counter()
     path = Path(workdir).expanduser()
+    folder.check_kind(path, "run")
     if folder.is_run(path):
         folder.check_same_config(path, config, accept_changes=accept_changes)
-    parts = _build(config)
+    parts = build(config)
     with folder.hold(path):
         folder.begin(path, config, folder.describe_dataset(parts.dataset))
         return _trained(parts, path, started)
 
 
-def _trained(parts: _Parts, path: Path, started: float) -> str:
+def _trained(parts: Parts, path: Path, started: float) -> str:
     """Trains to the last step, tests, writes and draws, unless the run is finished; tells what there is now."""
     training, keep = parts.training, parts.config.train.keep_checkpoints
-    # The test set must not choose a checkpoint: without a validation split there is no best one.
-    chooses = "validation" in parts.evaluators
-    eval_split = "validation" if chooses else "test"
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(path, keep=keep, keep_best=chooses)))
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(path, keep=keep, keep_best=parts.chooses)))
         if checkpoints.latest() == training.plan.num_steps and (path / folder.RESULTS_FILE).exists():
             logger.info("the run in %s is finished already, at step %d", path, training.plan.num_steps)
             return f"{_table(json.loads((path / folder.RESULTS_FILE).read_text()))}\n\n{_written(path)}"
-        logger.info("%s", _headline(parts))
+        logger.info("%s", headline(parts))
         step, state = _begin_state(training, checkpoints)
         log = stack.enter_context(RunLog(path, resume_step=step))
         state = fit(
@@ -81,24 +106,27 @@ def _trained(parts: _Parts, path: Path, started: float) -> str:
             training.dispatch,
             training.stream,
             training.plan,
+            [Member("", training.schedule, log, checkpoints, parts.evaluate)],
             steps_per_dispatch=training.steps_per_dispatch,
-            schedule=training.schedule,
-            log=log,
-            evaluate=lambda state: parts.evaluators[eval_split](*evaluated(state)).summary(),
-            eval_split=eval_split,
-            keep_best=chooses,
-            checkpoints=checkpoints,
+            eval_split=parts.eval_split,
+            keep_best=parts.chooses,
         )
-        results, tested = _test(parts, state, checkpoints)
-        split = list(parts.evaluators)[-1]
-        log.write(results["step"], split, {"epoch": training.plan.epoch(results["step"]), **results["last"][split]})
-        results["seconds"] = _seconds(read_metrics(path))
-    write_json(path / folder.RESULTS_FILE, results)
-    _draw(parts, path, state, tested, split)
+        results = conclude(parts, path, state, checkpoints, log)
     took = {"all": time.perf_counter() - started, **results["seconds"]}
     done, train, compiling = (format_duration(took[name]) for name in ("all", "train", "compile"))
     times = f"Done in {done}. The run's steps took {train}, their compilation {compiling}."
     return f"{_table(results)}\n\n{_written(path)}\n{times}"
+
+
+def conclude(parts: Parts, path: Path, state: TrainState, checkpoints: Checkpoints, log: RunLog) -> dict[str, Any]:
+    """Tests the last parameters of a run, writes what came of it, draws it, and returns the results."""
+    results, tested = _test(parts, state, checkpoints)
+    split = list(parts.evaluators)[-1]
+    log.write(results["step"], split, {"epoch": parts.training.plan.epoch(results["step"]), **results["last"][split]})
+    results["seconds"] = _seconds(read_metrics(path))
+    write_json(path / folder.RESULTS_FILE, results)
+    _draw(parts, path, state, tested, split)
+    return results
 
 
 def _begin_state(training: Training, checkpoints: Checkpoints) -> tuple[int | None, TrainState]:
@@ -114,7 +142,7 @@ def _begin_state(training: Training, checkpoints: Checkpoints) -> tuple[int | No
 
 def describe(config: Config) -> str:
     """What a run of `config` would be: the config, the network's size, memory and steps. Trains nothing."""
-    parts = _build(config)
+    parts = build(config)
     training, plan = parts.training, parts.training.plan
     steps = training.steps_per_dispatch
     arguments = (training.abstract_state, training.stream.arrays, training.stream.items(0, steps), steps)
@@ -138,7 +166,8 @@ def describe(config: Config) -> str:
     return f"{json.dumps(json.loads(config.to_json()), indent=2)}\n\n{format_table(('', ''), rows, 'lr')}"
 
 
-def _build(config: Config) -> _Parts:
+def build(config: Config) -> Parts:
+    """Builds and checks what `config` stands for; its data are read, nothing is compiled yet."""
     devices.use_compilation_cache()
     devices.set_up(config.train)
     mesh = devices.make_mesh()
@@ -151,25 +180,24 @@ def _build(config: Config) -> _Parts:
         raise UsageError("there is nothing to evaluate on: set config.data.validation_fraction or test_fraction")
     evaluators = {name: build_evaluate(config, model, dataset.splits[name], num_classes, mesh) for name in splits}
     testing = config.eval.protocol != "single"
-    testers = {name: _tester(config, model, dataset, name, mesh) for name in splits} if testing else evaluators
+    shape = dataset.splits["train"].image.shape[1:]
+    loads = {name: partial(_load, config, dataset, name) for name in splits}
+    testers = {n: build_test(config, model, loads[n], shape, mesh) for n in splits} if testing else evaluators
     training = build_training(config, model, dataset, mesh)
     # A task that does not fit the network is told now; jit keeps the trace for the first step.
     steps = training.steps_per_dispatch
     items = training.stream.items(0, steps)
     jax.eval_shape(training.dispatch, training.abstract_state, training.stream.arrays, items, steps)
-    return _Parts(config, mesh, dataset, training, evaluators, testers)
+    return Parts(config, mesh, dataset, training, evaluators, testers, loads)
 
 
-def _tester(config: Config, model: Model, dataset: Dataset, name: str, mesh: Mesh) -> Evaluate:
-    """The evaluation of a split under `config.eval`; pictures of another size are read when it runs."""
-
-    def load(data: Config) -> Split:
-        return dataset.splits[name] if data is config.data else load_dataset(data, (name,)).splits[name]
-
-    return build_test(config, model, load, dataset.splits["train"].image.shape[1:], mesh)
+def _load(config: Config, dataset: Dataset, name: str, data: Config) -> Split:
+    """A split as `data` says; one that `config` does not have, of another size, is read now."""
+    return dataset.splits[name] if data is config.data else load_dataset(data, (name,)).splits[name]
 
 
-def _headline(parts: _Parts) -> str:
+def headline(parts: Parts) -> str:
+    """Network, data and devices in a line."""
     splits = ", ".join(f"{format_count(len(split.label))} {name}" for name, split in parts.dataset.splits.items())
     count = format_count(_size(parts.training.abstract_state.params)[0])
     name, kind = parts.config.model.name, jax.devices()[0].device_kind
@@ -182,7 +210,7 @@ def _size(tree: Any) -> tuple[int, int]:
     return sum(x.size for x in leaves), sum(x.size * x.dtype.itemsize for x in leaves)
 
 
-def _test(parts: _Parts, state: TrainState, checkpoints: Checkpoints) -> tuple[dict[str, Any], Evaluation]:
+def _test(parts: Parts, state: TrainState, checkpoints: Checkpoints) -> tuple[dict[str, Any], Evaluation]:
     """Results of the last parameters, and of the best on validation if others; and the last split's evaluation."""
     step, best = int(state.step), checkpoints.best()
     evaluations = {split: run(*evaluated(state)) for split, run in parts.testers.items()}
@@ -241,7 +269,7 @@ def _written(path: Path) -> str:
     return "\n".join(f"{path / name}  {what}" for name, what in files if (path / name).exists())
 
 
-def _draw(parts: _Parts, path: Path, state: TrainState, evaluation: Evaluation, split: str) -> None:
+def _draw(parts: Parts, path: Path, state: TrainState, evaluation: Evaluation, split: str) -> None:
     # Matplotlib is slow to load, and training need not wait for it.
     from cnnjax.page.one_run import write_report
     from cnnjax.report.curves import plot_curves
@@ -278,7 +306,7 @@ def _draw_errors(dataset: Dataset, path: Path, evaluation: Evaluation, split: st
     )
 
 
-def _draw_reconstructions(parts: _Parts, path: Path, state: TrainState, evaluation: Evaluation, split: str) -> None:
+def _draw_reconstructions(parts: Parts, path: Path, state: TrainState, evaluation: Evaluation, split: str) -> None:
     from cnnjax.report.reconstructions import plot_reconstructions
 
     names, images, psnr = parts.dataset.label_names, parts.dataset.splits[split].image, evaluation.values["psnr"]

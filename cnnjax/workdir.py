@@ -67,6 +67,21 @@ def read_members(workdir: Path) -> dict[str, Any]:
     raise RunError(f"cannot read {path}: it names no runs; start again in another --workdir")
 
 
+def check_kind(workdir: Path, kind: str) -> None:
+    """Raises UsageError when the folder holds something else than a `kind`: "run", "ensemble" or "sweep"."""
+    if is_run(workdir):
+        held = "run"
+    elif (workdir / MEMBERS_FILE).is_file():
+        held = str(read_members(workdir)["kind"])
+    else:
+        return
+    if held != kind:
+        article = {"ensemble": "an ensemble", "run": "a single run"}.get(held, f"a {held}")
+        raise UsageError(
+            f"{workdir} holds {article} already, and this command makes another thing: take another --workdir"
+        )
+
+
 def check_same_config(workdir: Path, config: ConfigDict, *, accept_changes: bool) -> None:
     """Lists what `config` changes in the run that `workdir` holds.
 

@@ -12,10 +12,11 @@ LAYERS = (
     ("config", "metrics", "tasks", "optim", "lookahead", "data", "augment", "report", "layers", "checksums"),
     ("models", "preprocess", "inspect", "see", "devices", "checkpoint", "protocols"),
     ("step", "evaluate"),
+    ("members",),
     ("train", "workdir"),
     ("experiment",),
     ("predict", "training_run", "weights", "export", "architectures", "views", "page"),
-    ("bench",),
+    ("bench", "ensemble", "sweep"),
     ("commands",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

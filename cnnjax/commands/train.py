@@ -6,7 +6,6 @@ bit on a CPU, as a run that was never stopped.
 """
 
 import argparse
-import signal
 import sys
 
 from cnnjax.errors import UsageError
@@ -29,17 +28,17 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("no workdir given; add --workdir=runs/NAME, the folder that the run writes to")
 
     from cnnjax import training_run
+    from cnnjax.ensemble.configs import is_ensemble
+    from cnnjax.ensemble.ensemble_run import train_ensemble
     from cnnjax.train import Stop
 
     if args.dry_run:
         print(training_run.describe(config))
         return 0
+    train = train_ensemble if is_ensemble(config) else training_run.train_run
     try:
-        print(training_run.train_run(config, args.workdir, accept_changes=args.accept_changes))
+        print(train(config, args.workdir, accept_changes=args.accept_changes))
     except Stop as stop:
-        print(
-            f"stopped by {stop.signal_name} at step {stop.step}, which is saved; the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 128 + signal.Signals[stop.signal_name]
+        print(stop.told(), file=sys.stderr)
+        return stop.exit_code
     return 0

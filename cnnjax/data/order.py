@@ -8,6 +8,7 @@ Reference: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,7 +36,12 @@ def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     return order
 
 
-def stream_positions(seed: int, start: int, count: int, num_examples: int) -> tuple[np.ndarray, np.ndarray]:
+OrderFn = Callable[[int, int, int], np.ndarray]
+
+
+def stream_positions(
+    seed: int, start: int, count: int, num_examples: int, order: OrderFn = epoch_order
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions start..start+count-1 of all epochs' orders laid end to end, without bound.
 
     Nothing is dropped where an epoch ends: a batch takes the first rows of the next one.
@@ -45,6 +51,7 @@ def stream_positions(seed: int, start: int, count: int, num_examples: int) -> tu
       start: first position, from 0.
       count: how many.
       num_examples: N of an epoch.
+      order: `epoch_order`, or the same behind another cache.
 
     Returns:
       (example, epoch): [count] int32 each, the row of the split and the epoch it is visited in.
@@ -54,5 +61,5 @@ def stream_positions(seed: int, start: int, count: int, num_examples: int) -> tu
     example = np.empty(count, np.int32)
     for each in range(start // num_examples, (start + count - 1) // num_examples + 1):
         inside = epoch == each
-        example[inside] = epoch_order(seed, each, num_examples)[position[inside] % num_examples]
+        example[inside] = order(seed, each, num_examples)[position[inside] % num_examples]
     return example, epoch.astype(np.int32)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams over a split that lies on the device whole: a batch is a gather, only row numbers are sent."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.data.order import stream_positions
+from cnnjax.data.order import epoch_order, stream_positions
 from cnnjax.errors import UsageError
 from cnnjax.types import Array, Batch, PyTree, Split, Stream
 
@@ -46,9 +47,12 @@ def train_stream(
         )
     _check_batch_size(batch_size, "config.data.batch_size")
 
+    # A cache of its own: streams of several networks that train together would empty a common one in turn.
+    order = functools.lru_cache(maxsize=2)(epoch_order)
+
     def items(first_step: int, count: int) -> PyTree:
         rows = count * batch_size
-        example, epoch = stream_positions(seed, first_step * batch_size, rows + with_partner, num_examples)
+        example, epoch = stream_positions(seed, first_step * batch_size, rows + with_partner, num_examples, order)
         shape = (count, batch_size)
         item = {"example": example[:rows].reshape(shape), "epoch": epoch[:rows].reshape(shape)}
         if with_partner:

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ensemble in its folder: a run for each member, and what they say together."""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.special
+
+from cnnjax import workdir as folder
+from cnnjax.config import MEMBERS_FILE, config_from_json, difference
+from cnnjax.ensemble.configs import member_configs
+from cnnjax.ensemble.training import read_diverged, train_together
+from cnnjax.errors import RunError, UsageError
+from cnnjax.evaluate import judge, logits_of
+from cnnjax.experiment import build_scores, load_network
+from cnnjax.metrics import format_metric
+from cnnjax.report.environment import write_json
+from cnnjax.report.table import format_count, format_duration, format_table
+from cnnjax.tasks import make_task
+from cnnjax.training_run import Parts, build
+from cnnjax.types import Config
+
+logger = logging.getLogger(__name__)
+
+
+def train_ensemble(config: Config, workdir: str, *, accept_changes: bool = False) -> str:
+    """Trains the members of `config` in `workdir`/member0, ... to their last steps; returns the results as text.
+
+    Raises:
+      UsageError, RunError: as of a single run, and when a member has diverged; what is saved stays.
+      Stop: a signal ended the runs early.
+    """
+    started = time.perf_counter()
+    path = Path(workdir).expanduser()
+    configs = member_configs(config)
+    names = [f"member{i}" for i in range(len(configs))]
+    folder.check_kind(path, "ensemble")
+    if (path / MEMBERS_FILE).exists():
+        _check_same(path, config, accept_changes=accept_changes)
+    build(configs[0])  # what is wrong with the config is told before there is a folder
+    with folder.hold(path):
+        write_json(path / MEMBERS_FILE, {"kind": "ensemble", "members": names, "config": json.loads(config.to_json())})
+        train_together(configs, [path / name for name in names], accept_changes=accept_changes)
+        results = _results(path, configs, names)
+        write_json(path / folder.RESULTS_FILE, results)
+    lost = [text for name in names if (text := read_diverged(path / name))]
+    if lost:
+        others = (
+            f"the other {len(names) - len(lost)} are trained, in {path}" if len(names) > len(lost) else "none is left"
+        )
+        raise RunError(f"{len(lost)} of {len(names)} members diverged; {others}. {lost[0]}")
+    told = f"{path / folder.RESULTS_FILE}  the table above\n{path / names[0]}/report.html  a member on one page"
+    return f"{_table(results)}\n\n{told}\nDone in {format_duration(time.perf_counter() - started)}."
+
+
+def _check_same(path: Path, config: Config, *, accept_changes: bool) -> None:
+    changes = difference(config_from_json(folder.read_members(path)["config"]), config)
+    if changes and not accept_changes:
+        told = ", ".join(f"config.{key}" for key, *_ in changes[:4])
+        raise UsageError(
+            f"{path} holds an ensemble with another config ({len(changes)} keys differ: {told}): go on with "
+            "--accept_changes, or take another --workdir"
+        )
+
+
+def _results(path: Path, configs: Sequence[Config], names: Sequence[str]) -> dict[str, Any]:
+    """Of each split the metrics of each member, their mean and standard deviation, and those of the ensemble."""
+    trained = [i for i, name in enumerate(names) if (path / name / folder.RESULTS_FILE).exists()]
+    members = {names[i]: json.loads((path / names[i] / folder.RESULTS_FILE).read_text()) for i in trained}
+    results: dict[str, Any] = {
+        "kind": "ensemble",
+        "members": [{"name": names[i], "seed": configs[i].seed, **members[names[i]]} for i in trained],
+        "diverged": [name for i, name in enumerate(names) if i not in trained],
+    }
+    if not trained:
+        return results
+    splits = next(iter(members.values()))["last"]
+    for which, function in (("mean", np.mean), ("std", _std)):
+        results[which] = {
+            split: {metric: float(function([m["last"][split][metric] for m in members.values()])) for metric in metrics}
+            for split, metrics in splits.items()
+        }
+    parts = build(configs[0])
+    if "accuracy" in next(iter(splits.values())):
+        results["ensemble"] = {split: _together(parts, path, [names[i] for i in trained], split) for split in splits}
+    return results
+
+
+def _std(values: Sequence[float]) -> float:
+    """The sample standard deviation; 0 of a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _together(parts: Parts, path: Path, names: Sequence[str], split: str) -> dict[str, float]:
+    """The metrics of the mean of the members' probabilities, each under the protocol of `config.eval`."""
+    config, averaging = parts.config, parts.config.eval.averaging
+    shape = parts.dataset.splits["train"].image.shape[1:]
+    scores = build_scores(config, parts.training.model, parts.loads[split], shape, parts.mesh)
+    total: Any = 0.0
+    for name in names:
+        network = load_network(str(path / name))
+        own = scores(network.params, network.model_state)
+        total = total + (own if averaging == "probabilities" else scipy.special.softmax(own, axis=1))
+    logits = logits_of(total / len(names), "probabilities")
+    task = make_task(config.task, config.data, train=False)
+    return judge(logits, parts.loads[split](config.data).label, task).summary()
+
+
+def _table(results: dict[str, Any]) -> str:
+    """The results by member, split and metric."""
+    members = results["members"]
+    splits = members[0]["last"] if members else {}
+    parts = []
+    for split, metrics in splits.items():
+        header = (split, "seed", "step", *(name.replace("_", " ") for name in metrics))
+        rows: list[Sequence[object] | None] = [
+            (m["name"], m["seed"], format_count(m["step"]), *(format_metric(n, m["last"][split][n]) for n in metrics))
+            for m in members
+        ]
+        rows += [None, ("mean", "", "", *(format_metric(n, results["mean"][split][n]) for n in metrics))]
+        rows.append(("std", "", "", *(format_metric(n, results["std"][split][n]) for n in metrics)))
+        if "ensemble" in results:
+            rows.append(("ensemble", "", "", *(format_metric(n, results["ensemble"][split][n]) for n in metrics)))
+        parts.append(format_table(header, rows, "lrr" + "r" * len(metrics)))
+    return "\n\n".join(parts)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several networks in one compiled step, by `vmap` over their parameters, keys, orders and learning rates."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from cnnjax import devices
+from cnnjax.data.resident import train_stream
+from cnnjax.ensemble.configs import varied
+from cnnjax.ensemble.memory import check_fits
+from cnnjax.experiment import build_train_step
+from cnnjax.step import Dispatch, Many, Sums, repeated
+from cnnjax.training_run import Parts
+from cnnjax.types import Array, Config, PyTree, Stream, TrainState
+
+HOWS = ("vmap", "unrolled", "map")
+_AXES = (0, (None, 0, 0), 1, None)  # of the members in state, (data, keys, numbers), items, count
+
+
+class Together(NamedTuple):
+    """Networks that are trained in one step; their axis is the first of every array of the state.
+
+    Attributes:
+      dispatch: compiled `(state, arrays, items, count) -> (state, rows)`; rows are [members, steps].
+      stream: their batches, [members,B,...]; they share the data, not the order. Items have them on the second axis.
+      init: the states before the first step, one a member.
+      stack: puts one state a member together.
+      take: `take(state, i)` is the state of member i, on every device.
+    """
+
+    dispatch: Dispatch
+    stream: Stream
+    init: Callable[[], list[TrainState]]
+    stack: Callable[[Sequence[TrainState]], TrainState]
+    take: Callable[[TrainState, int], TrainState]
+
+
+def build_together(parts: Parts, configs: Sequence[Config], how: str) -> Together:
+    """The compiled step of `configs`, which have one `program`.
+
+    Over several devices the members are divided when their number allows it, and then nothing passes between
+    devices; else each member's batch is.
+
+    Args:
+      parts: built from the first of the configs.
+      configs: one a member.
+      how: "vmap": one batched program; "unrolled": each member's operations after the other's in one program;
+        "map": a loop over the members in the program.
+
+    Raises:
+      UsageError: the members do not fit into the memory.
+    """
+    training, mesh, config, size = parts.training, parts.mesh, configs[0], len(configs)
+    num_classes, steps = len(parts.dataset.label_names), training.steps_per_dispatch
+    image = jax.ShapeDtypeStruct(
+        (training.stream.batch_size, *parts.dataset.splits["train"].image.shape[1:]), jnp.float32
+    )
+    by_member = mesh.size > 1 and size % mesh.size == 0
+    keys = jnp.stack([jax.random.key(each.seed) for each in configs])
+    numbers = {n: jnp.asarray([each.optimizer[n] for each in configs], jnp.float32) for n in varied(configs)}
+
+    def one(state: TrainState, arrays: PyTree, item: PyTree) -> tuple[TrainState, Sums]:
+        data, key, own = arrays
+        batch = training.stream.batch(data, item)
+        if not by_member:
+            batch = jax.lax.with_sharding_constraint(batch, devices.split_rows(mesh))
+        train_step, *_ = build_train_step(config, training.model, image, num_classes, training.plan, **own)
+        return train_step(state, batch, key)
+
+    many = over_members(repeated(one, steps), how)
+    everywhere, divided = devices.replicated(mesh), NamedSharding(mesh, PartitionSpec("data"))
+    placed = divided if by_member else everywhere
+    if by_member:
+        of, to = PartitionSpec("data"), PartitionSpec()
+        specs = (of, (to, of, of), PartitionSpec(None, "data"), to)
+        many = jax.shard_map(many, mesh=mesh, in_specs=specs, out_specs=(of, of), check_vma=False)
+    keys, numbers = jax.device_put((keys, numbers), placed)
+    stream = _stream(parts, configs, (training.stream.arrays, keys, numbers))
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype, sharding=placed), training.abstract_state
+    )
+    jitted = jax.jit(many, donate_argnums=0, out_shardings=(placed, placed))
+    items, count = jax.device_put((stream.items(0, steps), np.int32(steps)), everywhere)
+    check_fits(jitted.lower(abstract, stream.arrays, items, count).compile(), training.stream.arrays, size, config)
+
+    @functools.partial(jax.jit, out_shardings=placed)
+    def stack(states: Sequence[TrainState]) -> TrainState:
+        return jax.tree.map(lambda *own: jnp.stack(own), *states)
+
+    @functools.partial(jax.jit, out_shardings=everywhere)
+    def take(state: TrainState, i: Array | int) -> TrainState:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), state)
+
+    def init() -> list[TrainState]:
+        return [training.init_from(jax.random.key(each.seed)) for each in configs]
+
+    return Together(jitted, stream, init, stack, take)
+
+
+def over_members(many: Many, how: str) -> Many:
+    """`many` of one network as that of all, `how` of HOWS."""
+    if how == "vmap":
+        return jax.vmap(many, _AXES, 0)
+
+    def own(i: Any, state: TrainState, arrays: PyTree, items: PyTree) -> tuple[TrainState, PyTree, PyTree]:
+        def at(tree: Any, axis: int) -> Any:
+            return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, axis, keepdims=False), tree)
+
+        data, *rest = arrays
+        return at(state, 0), (data, *at(rest, 0)), at(items, 1)
+
+    def all_members(state: TrainState, arrays: PyTree, items: PyTree, count: Array) -> tuple[TrainState, Sums]:
+        size = jax.tree.leaves(state)[0].shape[0]
+        if how == "map":
+            return jax.lax.map(lambda i: many(*own(i, state, arrays, items), count), jnp.arange(size))
+        done = [many(*own(i, state, arrays, items), count) for i in range(size)]
+        return jax.tree.map(lambda *each: jnp.stack(each), *done)
+
+    return all_members
+
+
+def _stream(parts: Parts, configs: Sequence[Config], arrays: PyTree) -> Stream:
+    base, split = parts.training.stream, parts.dataset.splits["train"]
+    with_partner = "partner_example" in base.items(0, 1)
+    # The data lie on the device once: of the members' streams only the orders are used.
+    orders = [
+        train_stream(split, batch_size=base.batch_size, seed=each.seed, with_partner=with_partner, put=np.asarray).items
+        for each in configs
+    ]
+
+    def items(first_step: int, count: int) -> PyTree:
+        return jax.tree.map(lambda *own: np.stack(own, axis=1), *(order(first_step, count) for order in orders))
+
+    def batch(arrays: PyTree, item: PyTree) -> Any:
+        return jax.vmap(base.batch, (None, 0))(arrays[0], item)
+
+    return base._replace(arrays=arrays, items=items, batch=batch)
+
+
+def choose_how(parts: Parts) -> str:
+    """How to train several networks in one program on this backend: what measured best."""
+    return "vmap"

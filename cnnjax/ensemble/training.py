@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training several runs at once, each in its own folder: begin or go on, train in one step, test each."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnnjax import workdir as folder
+from cnnjax.checkpoint import FOLDER, Checkpoints
+from cnnjax.ensemble.memory import TooLarge
+from cnnjax.ensemble.together import build_together, choose_how
+from cnnjax.errors import Diverged
+from cnnjax.members import Member
+from cnnjax.optim import make_schedule
+from cnnjax.report.environment import write_json
+from cnnjax.report.log import RunLog
+from cnnjax.train import fit
+from cnnjax.training_run import Parts, build, conclude, headline, train_run
+from cnnjax.types import Config, PyTree, TrainState
+
+logger = logging.getLogger(__name__)
+
+DIVERGED_FILE = "diverged.json"
+
+
+def train_together(
+    configs: Sequence[Config], paths: Sequence[Path], *, at_once: int | None = None, accept_changes: bool = False
+) -> None:
+    """Trains runs of one `program` to their last steps, each in its folder; those that are done already stay.
+
+    One whose numbers leave the floats is noted in its folder (`read_diverged`), and the others go on.
+
+    Args:
+      configs: one a run.
+      paths: their folders, made when they are not there.
+      at_once: how many at most in one step; None: as many as the memory holds.
+      accept_changes: go on with runs although their configs were others.
+
+    Raises:
+      UsageError, RunError: as of a single run.
+      TooLarge: `at_once` networks do not fit into the memory.
+      Stop: a signal ended the runs early; all are saved.
+    """
+    for config, path in zip(configs, paths, strict=True):
+        folder.check_kind(path, "run")
+        if folder.is_run(path):
+            folder.check_same_config(path, config, accept_changes=accept_changes)
+            if accept_changes:
+                (path / DIVERGED_FILE).unlink(missing_ok=True)
+    parts = build(configs[0])
+    last = parts.training.plan.num_steps
+    steps = [_steps(parts, path) for path in paths]
+    open_ends = [i for i, path in enumerate(paths) if not _is_done(path, steps[i], last)]
+    for step, members in going_on({i: steps[i] for i in open_ends}).items():
+        _train_parted(parts, [configs[i] for i in members], [paths[i] for i in members], step, at_once)
+
+
+def _train_parted(
+    parts: Parts, configs: Sequence[Config], paths: Sequence[Path], step: int | None, at_once: int | None
+) -> None:
+    """As many at once as allowed or, when that is not told, as fit into the memory."""
+    size = min(at_once or len(configs), len(configs))
+    first = 0
+    while first < len(configs):
+        part = slice(first, first + size)
+        try:
+            _train_part(parts._replace(config=configs[first]), configs[part], paths[part], step)
+        except TooLarge as error:
+            if at_once is not None or size == 1:
+                raise
+            size = -(-size // 2)
+            logger.warning("%s; going on with %d at once", error, size)
+            continue
+        first += size
+
+
+def _train_part(parts: Parts, configs: Sequence[Config], paths: Sequence[Path], step: int | None) -> None:
+    if len(configs) == 1:
+        try:
+            train_run(configs[0], str(paths[0]), accept_changes=True)  # changes were checked at the beginning
+        except Diverged as error:
+            _note_diverged(paths[0], error)
+        return
+    training, plan = parts.training, parts.training.plan
+    how = choose_how(parts)
+    together = build_together(parts, configs, how)
+    with contextlib.ExitStack() as stack:
+        checkpoints, members = [], []
+        for i, (config, path) in enumerate(zip(configs, paths, strict=True)):
+            stack.enter_context(folder.hold(path))
+            folder.begin(path, config, folder.describe_dataset(parts.dataset))
+            kept = Checkpoints(path, keep=config.train.keep_checkpoints, keep_best=parts.chooses)
+            checkpoints.append(stack.enter_context(contextlib.closing(kept)))
+            log = stack.enter_context(RunLog(path, resume_step=step))
+            take = partial(_taken, together.take, i)
+            members.append(
+                Member(path.name, _schedule(parts, config), log, kept, parts.evaluate, take, partial(_row, i))
+            )
+        logger.info("%s: %d networks at once (%s)", headline(parts), len(configs), how)
+        if step is None:
+            states = together.init()
+        else:
+            logger.info("going on from step %d of %d in %s", step, plan.num_steps, paths[0].parent)
+            like = training.abstract_state._asdict()
+            states = [TrainState(**kept.restore(like, step)) for kept in checkpoints]
+        state = together.stack(states)
+        del states  # the stacked ones are copies
+        folders, lost = dict(zip((path.name for path in paths), paths, strict=True)), set()
+
+        def diverged(member: Member, error: Diverged) -> None:
+            lost.add(member.name)
+            _note_diverged(folders[member.name], error)
+
+        with contextlib.suppress(Diverged):  # of the last one; each is noted
+            state = fit(
+                state,
+                together.dispatch,
+                together.stream,
+                plan,
+                members,
+                steps_per_dispatch=training.steps_per_dispatch,
+                eval_split=parts.eval_split,
+                keep_best=parts.chooses,
+                diverged=diverged,
+            )
+        for i, member in enumerate(members):
+            if member.name not in lost:
+                own = parts._replace(config=configs[i])
+                conclude(own, paths[i], member.state(state), checkpoints[i], member.log)  # pyright: ignore
+
+
+def going_on(steps: dict[int, list[int]]) -> dict[int | None, list[int]]:
+    """From where runs with these checkpoints go on: {step: runs}, None for the beginning.
+
+    All from the last step that each has; when a kill left none in common, those of one last step together.
+    """
+    if not steps:
+        return {}
+    common = set.intersection(*(set(own) for own in steps.values()))
+    if common:
+        return {max(common): list(steps)}
+    groups: dict[int | None, list[int]] = {}
+    for run, own in steps.items():
+        groups.setdefault(max(own, default=None), []).append(run)
+    return groups
+
+
+def read_diverged(path: Path) -> str | None:
+    """Why the run in a folder came to no end, None when it did or still may."""
+    file = path / DIVERGED_FILE
+    return json.loads(file.read_text())["error"] if file.is_file() else None
+
+
+def _note_diverged(path: Path, error: Diverged) -> None:
+    write_json(path / DIVERGED_FILE, {"error": str(error)})
+    logger.warning("%s", error)
+
+
+def _is_done(path: Path, steps: list[int], last: int) -> bool:
+    return (path / DIVERGED_FILE).exists() or (last in steps and (path / folder.RESULTS_FILE).exists())
+
+
+def _steps(parts: Parts, path: Path) -> list[int]:
+    """The checkpoints of a run's folder, the last of which is whole: a damaged one is set aside."""
+    if not (path / FOLDER).is_dir():
+        return []
+    like, keep = parts.training.abstract_state._asdict(), parts.config.train.keep_checkpoints
+    with contextlib.closing(Checkpoints(path, keep=keep, keep_best=parts.chooses)) as checkpoints:
+        checkpoints.restore_newest(lambda step: checkpoints.restore(like, step))
+        return checkpoints.steps()
+
+
+def _schedule(parts: Parts, config: Config) -> Callable[[Any], Any]:
+    plan = parts.training.plan
+    peak = config.optimizer.learning_rate
+    return make_schedule(config.schedule, peak=peak, num_steps=plan.num_steps, steps_per_epoch=plan.steps_per_epoch)
+
+
+def _taken(take: Callable[[TrainState, int], TrainState], i: int, state: TrainState) -> TrainState:
+    return take(state, i)
+
+
+def _row(i: int, rows: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: np.asarray(x)[i], rows)
