@@ -62,13 +62,14 @@ class _Airbench(nn.Module):
     num_classes: int
     widths: Sequence[int]
     whiten_size: int
+    whiten_stride: int
     logit_scale: float
     momentum: float
 
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Outputs:
         filters = 2 * self.whiten_size**2 * image.shape[-1]
-        x = Conv(filters, self.whiten_size, kernel_init=_uniform, name="stem")(image)
+        x = Conv(filters, self.whiten_size, self.whiten_stride, kernel_init=_uniform, name="stem")(image)
         x = nn.gelu(x, approximate=False)
         outputs = {"stem": x}
         for stage, width in enumerate(self.widths, start=1):
@@ -83,6 +84,7 @@ def airbench(
     num_classes: int,
     widths: tuple[int, ...] = (64, 256, 256),
     whiten_size: int = 2,
+    whiten_stride: int = 1,
     logit_scale: float = 1 / 9,
     batch_norm_momentum: float = 0.6,
 ) -> Model:
@@ -92,10 +94,11 @@ def airbench(
       num_classes: K.
       widths: channels of the blocks, each of which halves the map.
       whiten_size: side of the whitened patches in pixels.
+      whiten_stride: pixels from one patch to the next; 2 makes all maps, and the work, a quarter.
       logit_scale: what the classifier's output is multiplied by.
       batch_norm_momentum: fraction of the running averages that a step keeps.
     """
-    linen = from_linen(_Airbench(num_classes, widths, whiten_size, logit_scale, batch_norm_momentum))
+    linen = from_linen(_Airbench(num_classes, widths, whiten_size, whiten_stride, logit_scale, batch_norm_momentum))
 
     def with_kernel(params: Params, kernel: Array) -> Params:
         return {**params, "stem": {**params["stem"], "kernel": kernel}}
