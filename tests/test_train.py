@@ -13,6 +13,7 @@ from cnnjax import train
 from cnnjax.data import load_dataset
 from cnnjax.devices import make_mesh
 from cnnjax.experiment import build_model, build_training
+from cnnjax.members import Member
 from cnnjax.report.log import read_metrics
 from cnnjax.training_run import train_run
 
@@ -42,13 +43,10 @@ def fit(config: Any, dispatch: Any = None) -> Nothing:
         dispatch(parts.dispatch) if dispatch else parts.dispatch,
         parts.stream,
         parts.plan._replace(evaluate_at=frozenset(), save_at=frozenset()),
+        [Member("", lambda step: np.float32(0.1), log, log, lambda state: {})],
         steps_per_dispatch=parts.steps_per_dispatch,
-        schedule=lambda step: np.float32(0.1),
-        log=log,
-        evaluate=lambda state: {},
         eval_split="validation",
         keep_best=False,
-        checkpoints=log,
     )
     return log
 
