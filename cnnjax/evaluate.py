@@ -18,8 +18,8 @@ from cnnjax.protocols.views import Views
 from cnnjax.types import Array, Batch, Model, ModelState, Params, PrepareFn, PyTree, Stream, Task, TrainState
 
 Evaluate = Callable[[Params, ModelState], Evaluation]
-Scores = Callable[[Params, ModelState], np.ndarray]
-"""`scores(params, model_state)`: what a network says of each example, float32 [N,K], averaged over views."""
+Scores = Callable[[Params, ModelState, Stream], np.ndarray]
+"""`scores(params, model_state, stream)`: what a network says of each example, float32 [N,K], averaged over views."""
 
 
 def evaluated(state: TrainState) -> tuple[Params, ModelState]:
@@ -67,10 +67,8 @@ def make_evaluate(
     return evaluate
 
 
-def make_scores(
-    model: Model, prepare: PrepareViewFn, views: Views, stream: Stream, mesh: Mesh, *, averaging: str
-) -> Scores:
-    """The mean over `views` of the network's probabilities or logits (`averaging`), for all examples of `stream`.
+def make_scores(model: Model, prepare: PrepareViewFn, views: Views, mesh: Mesh, *, averaging: str) -> Scores:
+    """The mean over `views` of the network's probabilities or logits (`averaging`), for all examples of a stream.
 
     The views pass the network one after another, so they take no more memory than one.
 
@@ -79,21 +77,23 @@ def make_scores(
       Diverged: an output is not finite.
     """
 
-    def step(params: Params, model_state: ModelState, arrays: PyTree, item: PyTree, row: Mapping[str, Array]) -> Array:
-        batch = jax.lax.with_sharding_constraint(stream.batch(arrays, item), devices.split_rows(mesh))
+    def step(
+        params: Params, model_state: ModelState, arrays: PyTree, item: PyTree, row: Mapping[str, Array], make_batch: Any
+    ) -> Array:
+        batch = jax.lax.with_sharding_constraint(make_batch(arrays, item), devices.split_rows(mesh))
         outputs, _ = model.apply(params, model_state, prepare(batch, row), train=False)
         if "logits" not in outputs:
             raise UsageError("a network without classes has no views to average; evaluate it with --protocol=single")
         return jax.nn.softmax(outputs["logits"]) if averaging == "probabilities" else outputs["logits"]
 
-    compiled = jax.jit(step, out_shardings=devices.replicated(mesh))
+    compiled = jax.jit(step, out_shardings=devices.replicated(mesh), static_argnames="make_batch")
     rows = [{name: values[v] for name, values in views.rows.items()} for v in range(len(views.weight))]
 
-    def scores(params: Params, model_state: ModelState) -> np.ndarray:
+    def scores(params: Params, model_state: ModelState, stream: Stream) -> np.ndarray:
         batches = []
         for i in range(num_batches(stream)):
             item = jax.tree.map(lambda x: x[0], stream.items(i, 1))
-            shown = [compiled(params, model_state, stream.arrays, item, row) for row in rows]
+            shown = [compiled(params, model_state, stream.arrays, item, row, make_batch=stream.batch) for row in rows]
             batches.append(sum(w * np.asarray(view) for w, view in zip(views.weight, shown, strict=True)))
         result = np.concatenate(batches)[: stream.num_examples]
         bad = int(np.sum(~np.isfinite(result).all(axis=1)))

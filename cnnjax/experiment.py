@@ -21,7 +21,7 @@ from cnnjax.checkpoint import FOLDER, Checkpoints
 from cnnjax.config import load_run_config
 from cnnjax.data.resident import eval_stream, train_stream
 from cnnjax.errors import RunError, UsageError
-from cnnjax.evaluate import Evaluate, Scores, judge, logits_of, make_evaluate, make_scores
+from cnnjax.evaluate import Evaluate, judge, logits_of, make_evaluate, make_scores
 from cnnjax.lookahead import make_lookahead
 from cnnjax.metrics import Evaluation
 from cnnjax.models import get_model
@@ -39,6 +39,8 @@ from cnnjax.workdir import DatasetInfo, dataset_info
 
 LoadSplit = Callable[[Config], Split]
 """`load(data)`: a split read as `data`, a `config.data`, says."""
+LogitsOf = Callable[[Params, ModelState, LoadSplit], np.ndarray]
+"""`logits(params, model_state, load)`: what a network says of each example of a split, float32 [N,K]."""
 
 
 # What `Model.init_from_data` is given: 5,000 images, as airbench94 takes, or what fills a quarter of a GiB as float32.
@@ -148,45 +150,48 @@ def build_evaluate(config: Config, model: Model, split: Split, num_classes: int,
     return make_evaluate(model, make_task(config.task, config.data, train=False), prepare, stream, split.label, mesh)
 
 
-def build_scores(
-    config: Config, model: Model, load: LoadSplit, image_shape: tuple[int, int, int], mesh: Mesh
-) -> Scores:
-    """What `model` says of a split under the protocol of `config.eval`: `scores(params, model_state) -> [N,K]`.
+def build_logits(config: Config, model: Model, image_shape: tuple[int, int, int], mesh: Mesh) -> LogitsOf:
+    """What `model` says of a split under the protocol of `config.eval`.
 
     Args:
       config: of the run.
       model: the network.
-      load: `load(data)`, the split read as a `config.data` says; called once for each size of the protocol.
       image_shape: (height, width, channels) that the network was trained on.
       mesh: the devices.
+
+    Returns:
+      `logits(params, model_state, load) -> [N,K]`; `load` is called once for each size of the protocol. Called again,
+      it compiles nothing.
 
     Raises:
       UsageError: the protocol does not suit the network or the pictures.
     """
     protocol = make_protocol(config, image_shape)
+    runs = []
+    for each in protocol.passes:
+        shown = make_dense(model, image_shape) if each.dense else model
+        prepare = make_prepare_view(config.data, each.views.make)
+        runs.append(make_scores(shown, prepare, each.views, mesh, averaging=protocol.averaging))
 
-    def scores(params: Params, model_state: ModelState) -> np.ndarray:
+    def logits(params: Params, model_state: ModelState, load: LoadSplit) -> np.ndarray:
         total: Any = 0
-        for each in protocol.passes:
-            shown = make_dense(model, image_shape) if each.dense else model
-            prepare = make_prepare_view(config.data, each.views.make)
+        for each, run in zip(protocol.passes, runs, strict=True):
             stream = _eval_stream(config, load(sized(config.data, each.size)), mesh)
-            run = make_scores(shown, prepare, each.views, stream, mesh, averaging=protocol.averaging)
-            total = total + run(params, model_state) / len(protocol.passes)
-        return total
+            total = total + run(params, model_state, stream) / len(runs)
+        return logits_of(total, protocol.averaging)
 
-    return scores
+    return logits
 
 
 def build_test(
     config: Config, model: Model, load: LoadSplit, image_shape: tuple[int, int, int], mesh: Mesh
 ) -> Evaluate:
-    """The evaluation of `model` under the protocol of `config.eval`; arguments as for `build_scores`."""
-    scores, averaging = build_scores(config, model, load, image_shape, mesh), config.eval.averaging
+    """The evaluation of `model` under the protocol of `config.eval`; arguments as for `build_logits`."""
+    logits = build_logits(config, model, image_shape, mesh)
     task = make_task(config.task, config.data, train=False)
 
     def evaluate(params: Params, model_state: ModelState) -> Evaluation:
-        return judge(logits_of(scores(params, model_state), averaging), load(config.data).label, task)
+        return judge(logits(params, model_state, load), load(config.data).label, task)
 
     return evaluate
 

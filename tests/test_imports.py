@@ -17,6 +17,7 @@ LAYERS = (
     ("experiment",),
     ("predict", "training_run", "weights", "export", "architectures", "views", "page"),
     ("bench", "ensemble", "sweep"),
+    ("assess",),
     ("commands",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

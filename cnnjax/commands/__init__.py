@@ -101,10 +101,20 @@ def _parse(command: str, argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE[:VARIANT]", help="the experiment; --config.KEY=VALUE overrides a key")
-    parser.add_argument("--workdir", metavar="DIR", help="the folder of the run")
+    several = getattr(module, "SEVERAL_WORKDIRS", False)
+    parser.add_argument(
+        "--workdir",
+        action="append",
+        metavar="DIR",
+        help="the folder of the run" + ("; several: give it again" if several else ""),
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
     args = parser.parse_args([token for token in argv if not token.startswith("--config.")])
+    args.workdirs = args.workdir or []
+    if len(args.workdirs) > 1 and not several:
+        raise UsageError(f"--workdir is given {len(args.workdirs)} times; {command} takes one")
+    args.workdir = args.workdirs[0] if args.workdirs else None
     args.overrides = [token for token in argv if token.startswith("--config.")]
     return args
 

@@ -91,11 +91,12 @@ def eval_stream(split: Split, *, batch_size: int, put: PutFn = jnp.asarray) -> S
         inside = row < num_examples
         return {"example": np.where(inside, row, 0).astype(np.int32), "mask": inside.astype(np.float32)}
 
-    def batch(arrays: PyTree, item: PyTree) -> Batch:
-        image, label = _gather(arrays, item["example"])
-        return Batch(image=image, label=label, mask=item["mask"], example=item["example"])
+    return Stream(num_examples, batch_size, _arrays(split, put), items, _eval_batch)
 
-    return Stream(num_examples, batch_size, _arrays(split, put), items, batch)
+
+def _eval_batch(arrays: PyTree, item: PyTree) -> Batch:  # one function for all streams: programs that call it are, too
+    image, label = _gather(arrays, item["example"])
+    return Batch(image=image, label=label, mask=item["mask"], example=item["example"])
 
 
 def _check_batch_size(batch_size: int, key: str) -> None:

@@ -13,7 +13,7 @@ as torchvision builds it, which also averages the last maps to 6x6 for inputs ot
 parameters, 0.714e9 multiply-adds at 224x224. That paper gives no initialisation: He et al. 2015, biases 0.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 
@@ -68,7 +68,7 @@ class _AlexNet(nn.Module):
                 x = outputs[f"norm{i}"] = local_response_norm(x)
             if i in (1, 2, 5):
                 x = outputs[f"pool{i}"] = MaxPool(3, 2, name=f"pool{i}")(x)  # [B,27,27,96], [B,13,13,256], [B,6,6,256]
-        options = {"kernel_init": kernel_init, "bias_init": dense_bias}
+        options: dict[str, Any] = {"kernel_init": kernel_init, "bias_init": dense_bias}
         fc6 = FullyConnected(4096, pool=6, name="fc6", **options)  # of 9216: the map as it is at 224x224 and 227x227
         for name, dense in (("fc6", fc6), ("fc7", nn.Dense(4096, name="fc7", **options))):
             # The paper drops outputs of the hidden layers, torchvision their inputs.

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnnjax.page.calibration import Calibration
 from cnnjax.page.html import Html, element, join
+from cnnjax.protocols.calibration import Calibration
 
 MAX_POINTS = 1500  # of one line: more cannot be told apart, even when zoomed
 _CHART_POINTS = 12_000  # of all lines of a chart: many runs share a page that stays light

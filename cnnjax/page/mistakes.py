@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnnjax.metrics import Evaluation, confusion_matrix
-from cnnjax.page.calibration import Calibration, calibrate
 from cnnjax.page.charts import reliability
 from cnnjax.page.document import Section, note
 from cnnjax.page.html import Html, element, join, scroller, table
 from cnnjax.page.pictures import data_uri, reduced
+from cnnjax.protocols.calibration import Calibration, calibrate
 from cnnjax.types import Dataset
 
 NUM_MISTAKES = 24

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.dtypes import promote_dtype
 
 from cnnjax.errors import CnnjaxError, UsageError
 from cnnjax.layers import conv2d
@@ -90,7 +91,8 @@ def _convolving(windows: dict[tuple[str, ...], tuple[int, ...]]) -> Callable[...
             return call(*args, **kwargs)
         params = module.variables["params"]
         kernel = as_kernel(params["kernel"], windows[module.path], module.pool)
-        return conv2d(args[0], kernel, params["bias"] if module.use_bias else None)
+        x, kernel, bias = promote_dtype(args[0], kernel, params["bias"] if module.use_bias else None)
+        return conv2d(x, kernel, bias)
 
     return interceptor
 
@@ -105,7 +107,8 @@ def as_kernel(weight: Array, window: tuple[int, ...], pool: int = 0) -> Array:
     if not pool:
         return weight.reshape(height, width, channels, -1)
     down, across = _averaging(height, pool), _averaging(width, pool)  # [pool,h], [pool,w]
-    return jnp.einsum("ph,qw,pqcf->hwcf", down, across, weight.reshape(pool, pool, channels, -1))
+    wide = jnp.einsum("ph,qw,pqcf->hwcf", down, across, weight.reshape(pool, pool, channels, -1))
+    return wide.astype(weight.dtype)
 
 
 def _averaging(length: int, pool: int) -> Array:

@@ -102,14 +102,17 @@ def test_evaluate_as_json_and_as_text(capsys, trained: Path):
     result = json.loads(out)
     assert code == 0 and len(out.splitlines()) == 1
     assert list(result) == [
-        "workdir", "step", "split", "num_examples", "loss", "accuracy", "top5_accuracy", "per_class",
+        "workdir", "step", "name", "split", "protocol", "num_examples", "loss", "accuracy", "top5_accuracy", "interval",
+        "per_class", "per_class_interval",
     ]  # fmt: skip
     assert result["num_examples"] == 359 and result["step"] == 60 and result["split"] == "test"
     assert 0.7 < result["accuracy"] <= result["top5_accuracy"] <= 1 and set(result["per_class"]) == set("0123456789")
     stored = json.loads((trained / "results.json").read_text())["last"]["test"]
     assert stored["accuracy"] == result["accuracy"]
+    low, high = result["interval"]["accuracy"]
+    assert low < result["accuracy"] < high
     _, out, _ = run(capsys, "evaluate", f"--workdir={trained}", "--split=validation", "--checkpoint=best")
-    assert "validation images of digits" in out and "accuracy" in out
+    assert "validation images of digits" in out and "95% interval" in out
 
 
 def test_predict_takes_files_folders_and_globs_of_any_kind(capsys, trained: Path, tmp_path: Path):

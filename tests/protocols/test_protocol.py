@@ -9,7 +9,7 @@ import pytest
 from cnnjax.data import load_dataset
 from cnnjax.devices import make_mesh
 from cnnjax.errors import RunError, UsageError
-from cnnjax.experiment import build_model, build_scores, build_test
+from cnnjax.experiment import build_logits, build_model, build_test
 from cnnjax.protocols import make_protocol
 from cnnjax.protocols.protocol import sized
 
@@ -75,8 +75,8 @@ def test_ten_crops_of_a_padded_last_batch_against_a_loop(tiny, averaging):
                 logits = model.apply(params, state, jnp.asarray(crop)[None], train=False)[0]["logits"][0]
                 total = total + (jax.nn.softmax(logits) if averaging == "probabilities" else logits) / 10
         expected.append(np.asarray(total))
-    got = build_scores(config, model, load, (8, 8, 1), make_mesh())(params, state)
-    np.testing.assert_allclose(got, np.array(expected), atol=2e-5)
+    got = build_logits(config, model, (8, 8, 1), make_mesh())(params, state, load)
+    np.testing.assert_allclose(np.exp(got) if averaging == "probabilities" else got, np.array(expected), atol=2e-5)
     evaluation = build_test(config, model, load, (8, 8, 1), make_mesh())(params, state)
     shown = np.array(expected)
     probability = shown if averaging == "probabilities" else np.asarray(jax.nn.softmax(shown))
@@ -84,6 +84,7 @@ def test_ten_crops_of_a_padded_last_batch_against_a_loop(tiny, averaging):
         evaluation.values["loss"], -np.log(probability[np.arange(len(shown)), split.label]), rtol=1e-3
     )
     np.testing.assert_array_equal(evaluation.prediction, shown.argmax(1))
+    assert evaluation.probability is not None
     np.testing.assert_allclose(evaluation.probability, probability.max(1), rtol=1e-4)
 
 
@@ -92,10 +93,10 @@ def test_scores_must_be_finite_and_of_classes(tiny):
     model, params, state, load = parts(config)
     broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), params)
     with pytest.raises(RunError, match="output is not finite for"):
-        build_scores(config, model, load, (8, 8, 1), make_mesh())(broken, state)
+        build_logits(config, model, (8, 8, 1), make_mesh())(broken, state, load)
     config = tiny(
         "eval.protocol=tta", "model.name=autoencoder", "model.latent=2", "model.widths=(2,)", "task.name=reconstruction"
     )
     model, params, state, load = parts(config)
     with pytest.raises(UsageError, match="without classes"):
-        build_scores(config, model, load, (8, 8, 1), make_mesh())(params, state)
+        build_logits(config, model, (8, 8, 1), make_mesh())(params, state, load)
