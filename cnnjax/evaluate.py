@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluation: every example of a split exactly once, one compiled step over padded and masked batches."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -107,6 +107,13 @@ def make_scores(model: Model, prepare: PrepareViewFn, views: Views, mesh: Mesh, 
 def logits_of(scores: np.ndarray, averaging: str) -> np.ndarray:
     """Averaged scores [N,K] as logits: the logarithm of probabilities, or the mean logits as they are."""
     return np.log(np.maximum(scores, np.finfo(np.float32).tiny)) if averaging == "probabilities" else scores
+
+
+def combined(logits: Sequence[np.ndarray], averaging: str) -> np.ndarray:
+    """The logits of an ensemble, [N,K], from those of its members: the mean of probabilities, or of logits."""
+    if averaging == "logits":
+        return np.mean(logits, axis=0)
+    return logits_of(np.mean([jax.nn.softmax(each) for each in logits], axis=0), averaging)
 
 
 def judge(logits: np.ndarray, label: np.ndarray, task: Task) -> Evaluation:

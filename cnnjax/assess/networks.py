@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -116,14 +115,6 @@ class Scorer:
                 raise RunError(f"{dataset.name} has no {name} split under this config; choose another --split")
             self._splits[key] = dataset.splits[name], dataset.label_names  # pyright: ignore[reportArgumentType]
         return self._splits[key]  # pyright: ignore[reportReturnType]
-
-
-def combined(logits: Sequence[np.ndarray], averaging: str) -> np.ndarray:
-    """The logits of an ensemble, [N,K], from those of its members: the mean of probabilities, or of logits."""
-    if averaging == "logits":
-        return np.mean(logits, axis=0)
-    total: np.ndarray = np.mean([jax.nn.softmax(each) for each in logits], axis=0)
-    return np.log(np.maximum(total, np.finfo(np.float32).tiny))
 
 
 def _program_key(network: Network) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.assess.networks import Member, combined
+from cnnjax.assess.networks import Member
+from cnnjax.evaluate import combined
 from cnnjax.protocols.diversity import mean_diversity, pairwise
 from cnnjax.protocols.intervals import mcnemar, mean_interval
 

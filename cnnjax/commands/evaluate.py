@@ -103,12 +103,11 @@ def _without_classes(args: argparse.Namespace, member: "Member", scorer: "Scorer
 
 def _classifiers(args: argparse.Namespace, members: "Sequence[Member]", scorer: "Scorer") -> tuple[dict[str, Any], str]:
     from cnnjax.assess.mixtures import KINDS, make_mixtures
-    from cnnjax.assess.networks import combined
     from cnnjax.assess.single import by_class, intervals
     from cnnjax.assess.text import averages_table, classes_table, ensemble_text, metrics_table
     from cnnjax.assess.together import answers, ensemble
     from cnnjax.errors import UsageError, unknown
-    from cnnjax.evaluate import judge
+    from cnnjax.evaluate import combined, judge
     from cnnjax.tasks import make_task
 
     kinds = args.average.split(",") if args.average else []

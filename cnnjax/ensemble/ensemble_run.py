@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.special
 
 from cnnjax import workdir as folder
 from cnnjax.config import MEMBERS_FILE, config_from_json, difference
 from cnnjax.ensemble.configs import member_configs
 from cnnjax.ensemble.training import read_diverged, train_together
 from cnnjax.errors import RunError, UsageError
-from cnnjax.evaluate import judge, logits_of
-from cnnjax.experiment import build_scores, load_network
+from cnnjax.evaluate import combined, judge
+from cnnjax.experiment import build_logits, load_network
 from cnnjax.metrics import format_metric
 from cnnjax.report.environment import write_json
 from cnnjax.report.table import format_count, format_duration, format_table
@@ -97,18 +96,13 @@ def _std(values: Sequence[float]) -> float:
 
 
 def _together(parts: Parts, path: Path, names: Sequence[str], split: str) -> dict[str, float]:
-    """The metrics of the mean of the members' probabilities, each under the protocol of `config.eval`."""
-    config, averaging = parts.config, parts.config.eval.averaging
-    shape = parts.dataset.splits["train"].image.shape[1:]
-    scores = build_scores(config, parts.training.model, parts.loads[split], shape, parts.mesh)
-    total: Any = 0.0
-    for name in names:
-        network = load_network(str(path / name))
-        own = scores(network.params, network.model_state)
-        total = total + (own if averaging == "probabilities" else scipy.special.softmax(own, axis=1))
-    logits = logits_of(total / len(names), "probabilities")
+    """The metrics of the members' mean, each under the protocol of `config.eval`, averaged as that says."""
+    config, shape = parts.config, parts.dataset.splits["train"].image.shape[1:]
+    logits = build_logits(config, parts.training.model, shape, parts.mesh)
+    networks = (load_network(str(path / name)) for name in names)
+    each = [logits(network.params, network.model_state, parts.loads[split]) for network in networks]
     task = make_task(config.task, config.data, train=False)
-    return judge(logits, parts.loads[split](config.data).label, task).summary()
+    return judge(combined(each, config.eval.averaging), parts.loads[split](config.data).label, task).summary()
 
 
 def _table(results: dict[str, Any]) -> str:
