@@ -7,9 +7,9 @@ What every framework calls convolution is cross-correlation: O[y,x,c'] = sum ove
 from typing import Any
 
 import flax.linen as nn
-import jax
 
 from cnnjax.errors import UsageError
+from cnnjax.layers.lowering import Geometry, convolve
 from cnnjax.layers.naming import errors_name
 from cnnjax.layers.sizes import Padding, Size, make_window, pair
 from cnnjax.types import Array
@@ -44,15 +44,9 @@ def conv2d(
     """
     window = make_window(x.shape[1:-1], kernel.shape[:2], stride=stride, padding=padding, dilation=dilation)
     check_channels(x.shape[-1], kernel, groups)
-    out = jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        window.stride,
-        window.sides,
-        rhs_dilation=window.dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
+    sizes = (int(x.shape[1]), int(x.shape[2]))
+    geometry = Geometry(sizes, window.kernel_size, window.stride, window.sides, window.dilation, groups)
+    out = convolve(x, kernel, geometry)
     return out if bias is None else out + bias.reshape(1, 1, 1, -1)
 
 

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which way a convolution and its gradients are computed on a CPU: one rule by shape, the same on every machine.
+
+The measurements behind each line are in docs/convolution.md.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from cnnjax.layers.lowering import native, onednn, products
+from cnnjax.layers.lowering.geometry import Geometry
+from cnnjax.types import Array
+
+Way = Callable[[Array, Array, Geometry], Array]
+Shape = tuple[int, ...]
+
+_LARGE_MAP = 64 * 64  # pixels; above that XLA's kernel gradient runs out of the cache
+_SMALL_MAP = 16 * 16  # pixels; up to that all images' pixels that meet a tap are quickly gathered
+_DEEP = 32  # channels on both sides that make a matrix product of one tap worth its while
+
+
+def choose_forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
+    """Of x [B,H,W,C] and kernel [h,w,C/groups,F]."""
+    return onednn.forward if onednn.takes(dtype) else native.forward
+
+
+def choose_input_gradient(gradient: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
+    """Of gradient [B,H',W',F] and kernel [h,w,C/groups,F]."""
+    if geometry.mirrored() and onednn.takes(dtype):
+        return onednn.input_gradient
+    return native.canonical_input_gradient
+
+
+def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
+    """Of x [B,H,W,C] and gradient [B,H',W',F]."""
+    if geometry.groups > 1:
+        return native.kernel_gradient
+    product = onednn.dot if onednn.takes(dtype) else products.dot
+    pixels, strided = geometry.output[0] * geometry.output[1], geometry.stride != (1, 1)
+    depth = min(x[-1], gradient[-1])
+    if pixels <= _SMALL_MAP and depth >= (_DEEP if strided else 2 * _DEEP):
+        return partial(products.by_tap, product=product)
+    if pixels > _LARGE_MAP or strided:
+        return partial(products.by_image, product=product)
+    return native.canonical_kernel_gradient

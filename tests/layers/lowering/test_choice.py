@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way that can be chosen computes the same; the choice is by shape alone, with and without oneDNN."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.layers.lowering import Geometry, choice, native, onednn, products
+
+FLOAT = np.dtype(np.float32)
+
+
+def geometry(size=56, kernel=3, stride=1, padding=1, groups=1):
+    sides = ((padding, padding), (padding, padding))
+    return Geometry((size, size), (kernel, kernel), (stride, stride), sides, (1, 1), groups)
+
+
+@pytest.fixture(params=[True, False], ids=["onednn", "without"])
+def library(request, monkeypatch):
+    """Whether oneDNN is there."""
+    monkeypatch.setattr(onednn, "takes", lambda dtype: request.param and dtype == FLOAT)
+    return request.param
+
+
+def test_forward_and_input_gradient(library):
+    shapes = ((8, 56, 56, 64), (3, 3, 64, 64))
+    chosen = choice.choose_forward(*shapes, geometry(), FLOAT)
+    assert chosen is (onednn.forward if library else native.forward)
+    assert choice.choose_forward(*shapes, geometry(), np.dtype(np.float64)) is native.forward
+    chosen = choice.choose_input_gradient(*shapes, geometry(), FLOAT)
+    assert chosen is (onednn.input_gradient if library else native.canonical_input_gradient)
+    for other in (geometry(stride=2), geometry(padding=3)):  # cannot be mirrored
+        assert choice.choose_input_gradient(*shapes, other, FLOAT) is native.canonical_input_gradient
+
+
+def test_kernel_gradient(library):
+    def chosen(size, channels, features, **options):
+        moves = geometry(size, **options)
+        x, gradient = (8, size, size, channels), (8, *moves.output, features)
+        way = choice.choose_kernel_gradient(x, gradient, moves, FLOAT)
+        if isinstance(way, partial):
+            assert way.keywords == {"product": onednn.dot if library else products.dot}
+            return way.func
+        return way
+
+    assert chosen(112, 64, 128) is products.by_image
+    assert chosen(56, 64, 64) is native.canonical_kernel_gradient
+    assert chosen(14, 256, 256) is products.by_tap
+    assert chosen(16, 32, 32) is native.canonical_kernel_gradient
+    assert chosen(16, 32, 64, stride=2) is products.by_tap
+    assert chosen(224, 3, 64, kernel=7, stride=2, padding=3) is products.by_image
+    assert chosen(14, 64, 64, groups=64) is native.kernel_gradient
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (3, 2)])
+def test_every_kernel_gradient_is_the_same(stride, padding):
+    moves = geometry(7, stride=stride, padding=padding)
+    keys = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(keys[0], (6, 7, 7, 3))
+    gradient = jax.random.normal(keys[1], (6, *moves.output, 4))
+    expected = native.kernel_gradient(x, gradient, moves)
+    for way in (
+        native.canonical_kernel_gradient,
+        partial(products.by_tap, product=products.dot),
+        partial(products.by_image, product=products.dot),
+    ):
+        np.testing.assert_allclose(jax.jit(way, static_argnums=2)(x, gradient, moves), expected, rtol=1e-5, atol=1e-5)
+    kernel = jax.random.normal(keys[0], (3, 3, 3, 4))
+    expected = native.input_gradient(gradient, kernel, moves)
+    found = native.canonical_input_gradient(gradient, kernel, moves)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_images_are_taken_together_only_as_far_as_they_divide(monkeypatch):
+    monkeypatch.setattr(products, "_ROWS", 4 * 49)
+    moves, x = geometry(7), jnp.ones((6, 7, 7, 2))
+    program = jax.make_jaxpr(lambda x, g: products.by_image(x, g, moves, products.dot))(x, x)
+    (scan,) = [eqn for eqn in program.eqns if eqn.primitive.name == "scan"]
+    assert scan.params["length"] == 2  # four images fit, three divide six
+
+
+def test_mirrored_geometry():
+    assert geometry(7, padding=0).mirrored() == Geometry((5, 5), (3, 3), (1, 1), ((2, 2), (2, 2)), (1, 1), 1)
+    assert geometry(7, stride=2).mirrored() is None and geometry(7, padding=3).mirrored() is None
