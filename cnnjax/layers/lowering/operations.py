@@ -161,7 +161,7 @@ def _lower_cpu(kind: Kind, ctx: Any, first: Any, second: Any, **params: Any) -> 
         if first.ndim == 4:
             return way(first, second, geometry)
         # One member after the other: their kernels differ, so that no larger product is to be had.
-        return jax.lax.map(lambda pair: way(*pair, geometry), (first, second))
+        return jax.lax.map(lambda pair: way(pair[0], pair[1], geometry), (first, second))
 
     return mlir.lower_fun(compute, multiple_results=False)(ctx, first, second)
 
