@@ -74,6 +74,7 @@ def measure(config: Config, name: str, options: Options) -> Measured:
         peers.check_installed(options.peer)
         config = peers.comparable(config)
     devices.use_compilation_cache()
+    devices.set_up(config.train)
     subject = load_subject(config, synthetic=options.synthetic, image=options.image, num_classes=options.num_classes)
     ours = loop.make_side(OURS, options.mode, config, subject.model, subject.dataset)
     others, note = _peer_sides(subject, options)

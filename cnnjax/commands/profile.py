@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     # A step a call: the program's outputs are then those of one step.
     config = load_config(args.config, [*args.overrides, "--config.train.steps_per_dispatch=1"])
     devices.use_compilation_cache()
+    devices.set_up(config.train)
     subject = load_subject(config, synthetic=args.synthetic, image=args.input, num_classes=args.num_classes)
     done = profile(
         subject, args.config, Path(folder).expanduser(), steps=args.steps, warmup=args.warmup, rows=args.rows

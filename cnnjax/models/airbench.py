@@ -21,11 +21,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnnjax.errors import UsageError, unknown
 from cnnjax.layers import BatchNorm, Conv, GlobalMaxPool, MaxPool, dirac, whitening_kernel
 from cnnjax.models.adapter import from_linen
 from cnnjax.types import Array, Model, ModelState, Outputs, Params
 
 BATCH_NORM_EPSILON = 1e-12
+GELUS = ("exact", "tanh")
 
 
 def _uniform(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
@@ -45,6 +47,7 @@ class _Block(nn.Module):
 
     width: int
     momentum: float
+    gelu: str
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
@@ -55,7 +58,7 @@ class _Block(nn.Module):
 
     def _normed(self, x: Array, name: str, *, train: bool) -> Array:
         norm = BatchNorm(momentum=self.momentum, epsilon=BATCH_NORM_EPSILON, use_scale=False, name=name)
-        return nn.gelu(norm(x, train=train), approximate=False)
+        return nn.gelu(norm(x, train=train), approximate=self.gelu == "tanh")
 
 
 class _Airbench(nn.Module):
@@ -65,15 +68,16 @@ class _Airbench(nn.Module):
     whiten_stride: int
     logit_scale: float
     momentum: float
+    gelu: str
 
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Outputs:
         filters = 2 * self.whiten_size**2 * image.shape[-1]
         x = Conv(filters, self.whiten_size, self.whiten_stride, kernel_init=_uniform, name="stem")(image)
-        x = nn.gelu(x, approximate=False)
+        x = nn.gelu(x, approximate=self.gelu == "tanh")
         outputs = {"stem": x}
         for stage, width in enumerate(self.widths, start=1):
-            x = outputs[f"stage{stage}"] = _Block(width, self.momentum, name=f"stage{stage}")(x, train=train)
+            x = outputs[f"stage{stage}"] = _Block(width, self.momentum, self.gelu, name=f"stage{stage}")(x, train=train)
         x = outputs["features"] = GlobalMaxPool(name="pool")(x)  # [B,widths[-1]]
         logits = nn.Dense(self.num_classes, use_bias=False, kernel_init=_uniform, name="output")(x)
         return {"logits": logits * self.logit_scale, **outputs}
@@ -87,6 +91,7 @@ def airbench(
     whiten_stride: int = 1,
     logit_scale: float = 1 / 9,
     batch_norm_momentum: float = 0.6,
+    gelu: str = "exact",
 ) -> Model:
     """A block for each of `widths` on a whitening layer of 2 * whiten_size^2 * C filters.
 
@@ -97,8 +102,16 @@ def airbench(
       whiten_stride: pixels from one patch to the next; 2 makes all maps, and the work, a quarter.
       logit_scale: what the classifier's output is multiplied by.
       batch_norm_momentum: fraction of the running averages that a step keeps.
+      gelu: exact | tanh, its usual approximation, which a CPU computes several times faster.
+
+    Raises:
+      UsageError: no such `gelu`.
     """
-    linen = from_linen(_Airbench(num_classes, widths, whiten_size, whiten_stride, logit_scale, batch_norm_momentum))
+    if gelu not in GELUS:
+        raise UsageError(unknown("config.model.gelu", gelu, GELUS))
+    linen = from_linen(
+        _Airbench(num_classes, widths, whiten_size, whiten_stride, logit_scale, batch_norm_momentum, gelu)
+    )
 
     def with_kernel(params: Params, kernel: Array) -> Params:
         return {**params, "stem": {**params["stem"], "kernel": kernel}}
