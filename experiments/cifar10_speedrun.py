@@ -22,11 +22,9 @@ def get_config(variant: str = "gpu") -> default.Config:
     config.model = {"name": "airbench", "widths": (64, 256, 256)}
     config.data.source = "tfds:cifar10"
     config.data.validation_fraction = 0.0  # all 50,000 train; the recipe was chosen long ago
-    config.data.batch_size = 1024
-    config.data.eval_batch_size = 2000
+    config.data.batch_size, config.data.eval_batch_size = 1024, 2000
     config.data.mean, config.data.std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    config.augment.mirror, config.augment.mirror_mode = 0.5, "alternating"
-    config.augment.shift, config.augment.fill = 2, "reflect"
+    config.augment.update({"mirror": 0.5, "mirror_mode": "alternating", "shift": 2, "fill": "reflect"})
     config.task.label_smoothing = 0.2
     config.eval.protocol, config.eval.views, config.eval.averaging = "tta", "mirror_shift", "logits"
     optimizer = config.optimizer
@@ -45,8 +43,7 @@ def get_config(variant: str = "gpu") -> default.Config:
     config.train.dtype = "bfloat16"
     if variant == "cpu":
         # Whitened patches of 3x3, every second one: maps and work are a quarter. Half the batch: twice the steps.
-        small = {"whiten_size": 3, "whiten_stride": 2, "widths": (32, 64, 128), "gelu": "tanh"}
-        config.model = {"name": "airbench", **small}
+        config.model.update({"whiten_size": 3, "whiten_stride": 2, "widths": (32, 64, 128), "gelu": "tanh"})
         config.data.batch_size, optimizer.learning_rate = 512, optimizer.learning_rate / 2
         config.train.num_steps, config.schedule.warmup_steps = 391, 90  # 4 epochs
         config.train.log_every_steps, config.train.dtype = 23, "float32"
