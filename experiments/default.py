@@ -56,6 +56,12 @@ def get_config(variant: str = "") -> Config:
     data.validation_fraction = 0.1  # of train, carved by split_seed when the source has no validation split
     data.test_fraction = 0.2  # of all, carved likewise when the source has no test split
     data.split_seed = 0  # of both; apart from config.seed, so that seeds of a run share one test set
+    # Cross-validation of a small set: train_split is divided into so many folds, each of which is tested by a run that
+    # trains on the others; the source's own test set stays out of it.
+    data.folds = 0  # 2 and more; 0: none
+    data.fold_repeats = 1  # times, each with another division
+    data.fold = -1  # the one to train, 0..folds * fold_repeats - 1; -1: all, one after the other, with mean and std
+    data.balance = False  # every class equally often in training, however many pictures it has
     data.batch_size = 128  # images a step, over all devices
     data.eval_batch_size = 500  # images a step of evaluation, over all devices
     data.color = "keep"  # keep | gray | rgb
@@ -103,6 +109,8 @@ def get_config(variant: str = "") -> Config:
     task.name = "classification"  # classification | reconstruction
     # classification; cross_entropy: of the softmax | squared_error: of the logits against +1 (true class) and -1
     task.loss = "cross_entropy"
+    # classification, in training; none | balanced: a class weighs N / (K * its pictures), 1 on average
+    task.class_weights = "none"
     task.label_smoothing = 0.0  # classification: probability taken from the true class and spread over all K
     task.reconstruction_loss = "mse"  # reconstruction, pixels in 0..1; mse | bce (cross-entropy, nats a pixel)
 

@@ -10,7 +10,9 @@ import PIL
 
 from cnnjax.data import cache, decode
 from cnnjax.data.carve import Part, carve
+from cnnjax.data.folds import divide, num_folds
 from cnnjax.data.images import check_policy
+from cnnjax.data.overview import mixture
 from cnnjax.errors import RunError, UsageError, unknown
 from cnnjax.types import Config, Dataset, Source, Split
 
@@ -74,12 +76,14 @@ def load_dataset(data: Config, splits: Sequence[str] = SPLITS) -> Dataset:
         if split not in SPLITS:
             raise UsageError(unknown("split", split, SPLITS))
     check_policy(data)
+    if num_folds(data) and data.fold < 0:
+        raise UsageError("config.data.folds divides the pictures: say which is meant by config.data.fold=0 and so on")
     if data.on_bad_image not in ("error", "skip"):
         raise UsageError(unknown("config.data.on_bad_image", data.on_bad_image, ("error", "skip")))
     source = _load_source(data)
     numbers = decode.kept_labels(source.label_names, tuple(data.labels))
     parts = carve({name: records.num_records for name, records in source.splits.items()}, data)
-    parts = {name: parts[name] for name in SPLITS if name in splits and name in parts}
+    parts = {name: parts[name] for name in SPLITS if name in parts and (name in splits or data.folds)}
 
     keys = _cache_keys(source, parts, data)
     found = {name: cache.load(key) for name, key in keys.items()}
@@ -89,12 +93,16 @@ def load_dataset(data: Config, splits: Sequence[str] = SPLITS) -> Dataset:
     unreadable: dict[str, list[str]] = {}
     for name, part in missing.items():
         title = f"{source.name} {name}"
-        loaded[name], unreadable[name] = decode.decode(
-            source.splits[part.split], part.indices, numbers, data, room, title
-        )
+        decoded = decode.decode(source.splits[part.split], part.indices, numbers, data, room, title)
+        loaded[name], unreadable[name] = decoded.split, decoded.unreadable
+        if told := mixture(decoded.stored, decoded.split.image.shape[1:]):
+            logger.info("%s: %s", title, told)
         room -= loaded[name].image.nbytes
     _report_unreadable([name for names in unreadable.values() for name in names], data.on_bad_image)
     dataset = Dataset(source.name, tuple(data.labels) or source.label_names, {name: loaded[name] for name in parts})
+    if data.folds:
+        folds = divide(dataset.splits["train"], dataset.label_names, data)
+        dataset = dataset._replace(splits={name: folds[name] for name in splits if name in folds})
     _check_shapes(dataset)
     for name in missing:
         if name in keys and not unreadable[name]:  # what cannot be read today may be read tomorrow

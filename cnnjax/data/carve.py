@@ -43,11 +43,12 @@ def carve(sizes: Mapping[str, int], data: Config) -> dict[str, Part]:
     - validation is the source's split of that name, unless it serves as test or train; else
       `data.validation_fraction` of what is left of train. So the test set never chooses a checkpoint.
 
-    A fraction of 0 carves nothing, and that split is left out of the result.
+    A fraction of 0 carves nothing, and that split is left out of the result. With `data.folds` there is train alone,
+    to be divided by class.
 
     Args:
       sizes: number of records by the source's split names.
-      data: config.data; reads train_split, test_split, validation_fraction, test_fraction, split_seed.
+      data: config.data; reads train_split, test_split, validation_fraction, test_fraction, split_seed and folds.
 
     Returns:
       Parts by `train`, `validation`, `test`, no two sharing a record.
@@ -62,6 +63,8 @@ def carve(sizes: Mapping[str, int], data: Config) -> dict[str, Part]:
     train = _resolve(data.train_split, "train", sizes)
     if train is None:
         raise UsageError(f"{unknown('split', data.train_split, sizes)}; set config.data.train_split")
+    if data.folds:
+        return {"train": train}
     test = _resolve(data.test_split, "test", sizes)
     if test is None and data.test_split != "test":
         raise UsageError(f"{unknown('split', data.test_split, sizes)}; set config.data.test_split")

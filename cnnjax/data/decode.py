@@ -2,6 +2,7 @@
 """Records of a source to a split in memory: read by several threads, checked, of one shape."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -22,6 +23,7 @@ class Decoded(NamedTuple):
 
     split: Split
     unreadable: list[str]  # "name (reason)" of the records that are not in the split
+    stored: Counter[tuple[int, int, str]]  # pictures by height, width and PIL mode, as they were before the policy
 
 
 class _Row(NamedTuple):
@@ -31,6 +33,7 @@ class _Row(NamedTuple):
     image: np.ndarray | None = None
     label: int = -1
     unreadable: str = ""
+    stored: tuple[int, int, str] | None = None  # height, width, PIL mode
 
 
 def kept_labels(label_names: tuple[str, ...], labels: tuple[str, ...]) -> np.ndarray:
@@ -78,7 +81,7 @@ def decode(
       title: what the split is called before the user.
 
     Returns:
-      The split, of at most N examples, and the unreadable records.
+      The split, of at most N examples, the unreadable records, and what the pictures were like.
 
     Raises:
       UsageError: pictures of several shapes, or that the policy does not suit; it names them and the keys to set.
@@ -87,6 +90,7 @@ def decode(
     image = np.empty((0, 0, 0, 0), np.uint8)
     label = np.empty(len(indices), np.int32)
     kept, first, unreadable = 0, "", []
+    stored: Counter[tuple[int, int, str]] = Counter()
     for row in _rows(records, indices, numbers, data, title):
         if row.unreadable:
             unreadable.append(f"{row.name} ({row.unreadable})")
@@ -103,7 +107,9 @@ def decode(
             )
         image[kept], label[kept] = row.image, row.label
         kept += 1
-    return Decoded(Split(image[:kept], label[:kept]), unreadable)
+        if row.stored:
+            stored[row.stored] += 1
+    return Decoded(Split(image[:kept], label[:kept]), unreadable, stored)
 
 
 def too_large(what: str, data: Config) -> str:
@@ -154,7 +160,8 @@ def _read(records: Records, index: int, numbers: np.ndarray, data: Config) -> _R
             raise RunError(f"{name} has label {label}, outside 0..{len(numbers) - 1}; mend it, or choose another split")
         if numbers[label] < 0:
             return _Row(name)
-        return _Row(name, picture_to_array(picture, data), int(numbers[label]))
+        stored = None if isinstance(picture, np.ndarray) else (picture.height, picture.width, picture.mode)
+        return _Row(name, picture_to_array(picture, data), int(numbers[label]), stored=stored)
     except UsageError as error:  # a ValueError too, but of the config, not of the picture
         raise UsageError(f"{name}: {error}") from None
     except CnnjaxError:

@@ -32,7 +32,7 @@ def test_rows_are_those_of_the_indices_in_order(data: Config, monkeypatch: pytes
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     records = make_records(grays([v % 256 for v in range(1000)]), [v % 7 for v in range(1000)])
     indices = np.arange(0, 1000, 3)
-    split, unreadable = decode(records, indices, np.arange(7), data, LARGE, "x")
+    split, unreadable, _ = decode(records, indices, np.arange(7), data, LARGE, "x")
     assert (split.image.shape, split.image.dtype, split.label.dtype) == ((334, 2, 3, 1), np.uint8, np.int32)
     np.testing.assert_array_equal(split.image[:, 0, 0, 0], indices % 256)
     np.testing.assert_array_equal(split.label, indices % 7)
@@ -42,14 +42,14 @@ def test_rows_are_those_of_the_indices_in_order(data: Config, monkeypatch: pytes
 def test_all_unreadable_records_are_gathered(data: Config):
     pictures = grays([1, 2, 3, 4, 5])
     pictures[1:4:2] = [OSError(5, "Input/output error"), ValueError("of two\nlines")]  # type: ignore[list-item]
-    split, unreadable = decode(make_records(pictures, [0] * 5), np.arange(5), np.arange(1), data, LARGE, "x")
+    split, unreadable, _ = decode(make_records(pictures, [0] * 5), np.arange(5), np.arange(1), data, LARGE, "x")
     assert split.image[:, 0, 0, 0].tolist() == [1, 3, 5]
     assert unreadable == ["p1 (Input/output error)", "p3 (of two lines)"]
 
 
 def test_nothing_readable(data: Config):
     records = make_records([ValueError("bad"), ValueError("worse")], [0, 0])
-    split, unreadable = decode(records, np.arange(2), np.arange(1), data, LARGE, "x")
+    split, unreadable, _ = decode(records, np.arange(2), np.arange(1), data, LARGE, "x")
     assert (len(split.image), len(split.label), len(unreadable)) == (0, 0, 2)
     assert image_bytes(records, np.arange(2), np.arange(1), data) == 0
 
@@ -58,7 +58,7 @@ def test_labels_are_kept_and_renumbered(data: Config):
     numbers = kept_labels(("cat", "dog", "eel"), ("eel", "cat"))
     assert numbers.tolist() == [1, -1, 0]
     records = make_records(grays([10, 11, 12, 13]), [0, 1, 2, 0])
-    split, _ = decode(records, np.arange(4), numbers, data, LARGE, "x")
+    split, _, _ = decode(records, np.arange(4), numbers, data, LARGE, "x")
     assert split.image[:, 0, 0, 0].tolist() == [10, 12, 13]
     assert split.label.tolist() == [1, 0, 1]
     assert kept_labels(("a", "b"), ()).tolist() == [0, 1]
