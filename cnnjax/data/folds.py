@@ -27,8 +27,8 @@ def num_folds(data: Config) -> int:
         raise UsageError("config.data.folds is 1, which leaves nothing to train on; set it to 2 or more, or 0 for none")
     if data.fold >= max(count, 1):
         raise UsageError(
-            f"config.data.fold is {data.fold}, but there are {data.folds} folds x {data.fold_repeats} repeats = {count}; "
-            "they are counted from 0"
+            f"config.data.fold is {data.fold}, but {data.folds} folds x {data.fold_repeats} repeats are {count}, counted "
+            "from 0"
         )
     return count
 
@@ -51,8 +51,8 @@ def divide(split: Split, label_names: Sequence[str], data: Config) -> dict[str, 
     count = np.bincount(split.label, minlength=len(label_names))
     if count.min() < data.folds:
         raise RunError(
-            f"the class {label_names[count.argmin()]} has {count.min()} pictures, too few for {data.folds} folds; add pictures, or "
-            "lower config.data.folds"
+            f"the class {label_names[int(count.argmin())]} has {count.min()} pictures, too few for {data.folds} "
+            "folds; add pictures, or lower config.data.folds"
         )
     order = permutation(len(split.label), (data.split_seed, _FOLD_KEY + repeat))
     by_class = order[np.argsort(split.label[order], kind="stable")]

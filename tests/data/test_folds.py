@@ -3,12 +3,12 @@
 
 import numpy as np
 import pytest
-from experiments import default
 
 from cnnjax.data import load_dataset
 from cnnjax.data.folds import divide, num_folds
 from cnnjax.errors import RunError, UsageError
 from cnnjax.types import Split
+from experiments import default
 
 LABEL = np.array([0] * 20 + [1] * 10 + [2] * 5, np.int32)
 POOL = Split(np.arange(35, dtype=np.uint8).reshape(35, 1, 1, 1), LABEL)
@@ -34,7 +34,8 @@ def test_every_picture_is_tested_once_in_each_repeat_and_never_trained_on():
         assert len(parts["validation"].label) == 5  # a fifth of 28, rounded down
         assert rows(parts["test"]) == sorted(rows(parts["test"]))
         tested.append(rows(parts["test"]))
-    assert sorted(sum(tested[:5], [])) == sorted(sum(tested[5:], [])) == list(range(35))
+    assert np.sort(np.concatenate(tested[:5])).tolist() == list(range(35))
+    assert np.sort(np.concatenate(tested[5:])).tolist() == list(range(35))
     assert tested[:5] != tested[5:]
 
 
@@ -55,7 +56,7 @@ def test_sizes_differ_by_one_at_most():
 def test_wrong_folds_are_one_line():
     for values, message in (
         ({"folds": 1, "fold": -1}, "config.data.folds is 1"),
-        ({"folds": 5, "fold": 5}, r"5 folds x 1 repeats = 5; they are counted from 0"),
+        ({"folds": 5, "fold": 5}, "5 folds x 1 repeats are 5, counted from 0"),
         ({"folds": 0, "fold": 2}, "config.data.fold is 2"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -70,5 +71,5 @@ def test_a_set_is_loaded_by_fold():
     config.update({"source": "synthetic", "folds": 4, "fold": 1})
     config.synthetic.update({"num_examples": 60, "num_classes": 3, "image_shape": (4, 4, 1)})
     parts = load_dataset(config).splits
-    assert [len(part.label) for part in parts.values()] == [41, 4, 15] and list(parts) == ["train", "validation", "test"]
+    assert {name: len(part.label) for name, part in parts.items()} == {"train": 41, "validation": 4, "test": 15}
     np.testing.assert_array_equal(load_dataset(config, ("test",)).splits["test"].image, parts["test"].image)

@@ -3,11 +3,11 @@
 
 import numpy as np
 import pytest
-from experiments import default
 
 from cnnjax.data.overview import check_classes, mixture, overview
 from cnnjax.errors import UsageError
 from cnnjax.types import Dataset, Split
+from experiments import default
 
 
 def dataset(**counts: list[int]) -> Dataset:
