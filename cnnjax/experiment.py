@@ -32,7 +32,7 @@ from cnnjax.preprocess import make_prepare, make_prepare_view
 from cnnjax.protocols.dense import make_dense
 from cnnjax.protocols.protocol import make_protocol, sized
 from cnnjax.step import Dispatch, TrainStep, init_state, make_dispatch, make_train_step
-from cnnjax.tasks import make_task
+from cnnjax.tasks import balanced_weights, make_task, weigh_classes
 from cnnjax.train import Plan
 from cnnjax.types import Array, Batch, Config, Dataset, Model, ModelState, Params, Split, Stream, TrainState
 from cnnjax.workdir import DatasetInfo, dataset_info
@@ -93,10 +93,11 @@ def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -
         )
     put = partial(jax.device_put, device=devices.replicated(mesh))
     mixes = needs_partner(config.augment)
-    stream = train_stream(split, batch_size=batch_size, seed=config.seed, with_partner=mixes, put=put)
+    order = {"seed": config.seed, "balance": config.data.balance}
+    stream = train_stream(split, batch_size=batch_size, **order, with_partner=mixes, put=put)
     plan = make_plan(config.train, stream.num_examples / batch_size)
     image = jax.ShapeDtypeStruct((batch_size, *split.image.shape[1:]), jnp.float32)
-    train_step, tx, schedule = build_train_step(config, model, image, len(dataset.label_names), plan)
+    train_step, tx, schedule = build_train_step(config, model, image, class_counts(dataset), plan)
     key = jax.random.key(config.seed)
     steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, plan.log_every)
     _, prepare_plain = make_prepare(config.data, config.augment, len(dataset.label_names))
@@ -119,10 +120,11 @@ def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -
 
 
 def build_train_step(
-    config: Config, model: Model, image: Any, num_classes: int, plan: Plan, **optimizer: Array
+    config: Config, model: Model, image: Any, count: np.ndarray, plan: Plan, **optimizer: Array
 ) -> tuple[TrainStep, optax.GradientTransformation, optax.Schedule]:
-    """The training step of `config` with its optimizer and schedule; `image` [B,H,W,C] gives shape and dtype only.
+    """The training step of `config` with its optimizer and schedule.
 
+    `image` [B,H,W,C] gives shape and dtype only; `count` [K] are the training examples of each class.
     Keys of `config.optimizer` that are given as `optimizer` take the place of the config's; they may be traced.
     """
     settings: Config = ConfigDict({**config.optimizer.to_dict(), **optimizer})
@@ -132,10 +134,17 @@ def build_train_step(
     groups = param_groups(config, jax.eval_shape(model.init, jax.random.key(0), image)[0])
     tx = make_optimizer(settings, schedule, groups, steps_per_epoch=plan.steps_per_epoch)
     task = make_task(config.task, config.data, train=True)
-    prepare, _ = make_prepare(config.data, config.augment, num_classes)
+    if config.task.class_weights == "balanced":
+        task = weigh_classes(task, balanced_weights(count.tolist()))
+    prepare, _ = make_prepare(config.data, config.augment, len(count))
     lookahead = make_lookahead(config.optimizer, plan.num_steps)
     options = {"accumulate": config.train.accumulate, "ema_decay": config.train.ema_decay, "lookahead": lookahead}
     return make_train_step(model, task, tx, prepare, **options), tx, schedule
+
+
+def class_counts(dataset: Dataset) -> np.ndarray:
+    """Training examples of each class, [K] integers."""
+    return np.bincount(dataset.splits["train"].label, minlength=len(dataset.label_names))
 
 
 def _init_images(split: Split) -> np.ndarray:

@@ -83,6 +83,27 @@ def reconstruction(*, loss: str = "mse", mean: Sequence[float] = (0.0,), std: Se
     return task
 
 
+def weigh_classes(task: Task, weight: Sequence[float]) -> Task:
+    """`task` with the loss of each example multiplied by `weight` [K] of its class; of a mixed label by its mean."""
+
+    def weighed(outputs: Outputs, batch: Batch) -> dict[str, Array]:
+        values, label, weights = task(outputs, batch), batch["label"], jnp.asarray(weight, jnp.float32)
+        return {**values, "loss": values["loss"] * (label @ weights if label.ndim == 2 else weights[label])}
+
+    return weighed
+
+
+def balanced_weights(count: Sequence[int]) -> list[float]:
+    """N / (K * count) of each class, [K]: every class weighs the same in the loss, and an example 1 on average.
+
+    Args:
+      count: training examples of each class, all above 0, N in all.
+
+    Reference: King and Zeng 2001, Logistic regression in rare events data, Political Analysis 9(2).
+    """
+    return [sum(count) / (len(count) * each) for each in count]
+
+
 def make_task(task: Config, data: Config, *, train: bool) -> Task:
     """The task of `config.task`; label smoothing belongs to training and leaves evaluation alone.
 

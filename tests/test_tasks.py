@@ -6,7 +6,7 @@ import pytest
 
 from cnnjax.errors import UsageError
 from cnnjax.metrics import Evaluation, confusion_matrix, format_metric, masked_sums, means, per_class_accuracy
-from cnnjax.tasks import classification, make_task, reconstruction
+from cnnjax.tasks import balanced_weights, classification, make_task, reconstruction, weigh_classes
 from cnnjax.types import Batch
 
 
@@ -146,3 +146,14 @@ def test_confusion_matrix_and_per_class_accuracy():
     np.testing.assert_allclose(per_class_accuracy(matrix), [0.5, 2 / 3, np.nan])
     evaluation = Evaluation({"accuracy": np.array([1.0, 0.0]), "loss": np.array([1.0, 2.0])}, label, label, label)
     assert list(evaluation.summary().items()) == [("loss", 1.5), ("accuracy", 0.5)]
+
+
+def test_class_weights_by_hand():
+    assert balanced_weights([6, 2, 4]) == [12 / 18, 2.0, 1.0]  # on average (6 * 2/3 + 2 * 2 + 4 * 1) / 12 = 1
+    logits = jnp.zeros((3, 3))
+    plain, weighed = classification(), weigh_classes(classification(), [12 / 18, 2.0, 1.0])
+    before, after = (task({"logits": logits}, batch([0, 1, 2])) for task in (plain, weighed))
+    np.testing.assert_allclose(after["loss"], np.log(3) * np.array([12 / 18, 2, 1]), rtol=1e-6)
+    np.testing.assert_array_equal(after["accuracy"], before["accuracy"])
+    mixed = weighed({"logits": logits[:1]}, batch([[0.5, 0.5, 0.0]]))
+    np.testing.assert_allclose(mixed["loss"], [np.log(3) * (12 / 18 + 2) / 2], rtol=1e-6)

@@ -27,8 +27,8 @@ def num_folds(data: Config) -> int:
         raise UsageError("config.data.folds is 1, which leaves nothing to train on; set it to 2 or more, or 0 for none")
     if data.fold >= max(count, 1):
         raise UsageError(
-            f"config.data.fold is {data.fold}, but {data.folds} folds x {data.fold_repeats} repeats are {count}, counted "
-            "from 0"
+            f"config.data.fold is {data.fold}, but {data.folds} folds x {data.fold_repeats} repeats make {count}; "
+            "0 is the first"
         )
     return count
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.data.order import epoch_order, stream_positions
+from cnnjax.data.order import make_balanced, shuffled, stream_positions
 from cnnjax.errors import UsageError
 from cnnjax.types import Array, Batch, PyTree, Split, Stream
 
@@ -22,7 +22,13 @@ def num_batches(stream: Stream) -> int:
 
 
 def train_stream(
-    split: Split, *, batch_size: int, seed: int, with_partner: bool = False, put: PutFn = jnp.asarray
+    split: Split,
+    *,
+    batch_size: int,
+    seed: int,
+    balance: bool = False,
+    with_partner: bool = False,
+    put: PutFn = jnp.asarray,
 ) -> Stream:
     """Shuffled batches without end; the row at a position depends on `seed` alone, not on the batch size.
 
@@ -30,6 +36,7 @@ def train_stream(
       split: the training split, N examples.
       batch_size: B, images a step, at most N.
       seed: config.seed, of the order.
+      balance: whether every class comes equally often; an epoch then is N rows with some left out, some repeated.
       with_partner: whether `batch["partner"]` holds, for each row, the row at the next position of the stream.
       put: places the two arrays of the split on the device.
 
@@ -48,7 +55,7 @@ def train_stream(
     _check_batch_size(batch_size, "config.data.batch_size")
 
     # A cache of its own: streams of several networks that train together would empty a common one in turn.
-    order = functools.lru_cache(maxsize=2)(epoch_order)
+    order = functools.lru_cache(maxsize=2)(make_balanced(split.label) if balance else shuffled)
 
     def items(first_step: int, count: int) -> PyTree:
         rows = count * batch_size

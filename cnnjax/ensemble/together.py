@@ -14,7 +14,7 @@ from cnnjax import devices
 from cnnjax.data.resident import train_stream
 from cnnjax.ensemble.configs import varied
 from cnnjax.ensemble.memory import check_fits
-from cnnjax.experiment import build_train_step
+from cnnjax.experiment import build_train_step, class_counts
 from cnnjax.step import Dispatch, Many, Sums, repeated
 from cnnjax.training_run import Parts
 from cnnjax.types import Array, Config, PyTree, Stream, TrainState
@@ -57,7 +57,7 @@ def build_together(parts: Parts, configs: Sequence[Config], how: str) -> Togethe
       UsageError: the members do not fit into the memory.
     """
     training, mesh, config, size = parts.training, parts.mesh, configs[0], len(configs)
-    num_classes, steps = len(parts.dataset.label_names), training.steps_per_dispatch
+    classes, steps = class_counts(parts.dataset), training.steps_per_dispatch
     image = jax.ShapeDtypeStruct(
         (training.stream.batch_size, *parts.dataset.splits["train"].image.shape[1:]), jnp.float32
     )
@@ -70,7 +70,7 @@ def build_together(parts: Parts, configs: Sequence[Config], how: str) -> Togethe
         batch = training.stream.batch(data, item)
         if not by_member:
             batch = jax.lax.with_sharding_constraint(batch, devices.split_rows(mesh))
-        train_step, *_ = build_train_step(config, training.model, image, num_classes, training.plan, **own)
+        train_step, *_ = build_train_step(config, training.model, image, classes, training.plan, **own)
         return train_step(state, batch, key)
 
     many = over_members(repeated(one, steps), how)
@@ -130,7 +130,14 @@ def _stream(parts: Parts, configs: Sequence[Config], arrays: PyTree) -> Stream:
     with_partner = "partner_example" in base.items(0, 1)
     # The data lie on the device once: of the members' streams only the orders are used.
     orders = [
-        train_stream(split, batch_size=base.batch_size, seed=each.seed, with_partner=with_partner, put=np.asarray).items
+        train_stream(
+            split,
+            batch_size=base.batch_size,
+            seed=each.seed,
+            balance=each.data.balance,
+            with_partner=with_partner,
+            put=np.asarray,
+        ).items
         for each in configs
     ]
 

@@ -56,7 +56,7 @@ def test_sizes_differ_by_one_at_most():
 def test_wrong_folds_are_one_line():
     for values, message in (
         ({"folds": 1, "fold": -1}, "config.data.folds is 1"),
-        ({"folds": 5, "fold": 5}, "5 folds x 1 repeats are 5, counted from 0"),
+        ({"folds": 5, "fold": 5}, "5 folds x 1 repeats make 5; 0 is the first"),
         ({"folds": 0, "fold": 2}, "config.data.fold is 2"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from cnnjax.data.order import epoch_order, permutation, stream_positions
+from cnnjax.data.order import epoch_order, make_balanced, permutation, stream_positions
 
 
 @pytest.mark.parametrize("num_examples", [1, 2, 7, 1000])
@@ -49,3 +49,38 @@ def test_far_along_the_stream():
     example, epoch = stream_positions(0, 10**12, 3, 10**6)
     assert epoch.tolist() == [10**6] * 3
     np.testing.assert_array_equal(example, epoch_order(0, 10**6, 10**6)[:3])
+
+
+LABEL = np.array([0] * 7 + [1] * 2 + [3] * 1)
+
+
+def test_balanced_classes_come_equally_often_whatever_their_size():
+    order = make_balanced(LABEL)
+    counts = np.array([np.bincount(LABEL[order(0, epoch, 10).example], minlength=4)[[0, 1, 3]] for epoch in range(6)])
+    assert (counts.sum(axis=1) == 10).all() and set(counts.ravel()) == {3, 4}
+    assert counts.sum(axis=0).tolist() == [20, 20, 20]
+
+
+def test_balanced_pictures_of_a_class_come_all_before_any_comes_again():
+    order = make_balanced(LABEL)
+    epochs = [order(5, epoch, 10) for epoch in range(21)]
+    example, visit = (np.concatenate(whole) for whole in zip(*epochs, strict=True))
+    for row in range(10):
+        assert sorted(visit[example == row]) == list(range((example == row).sum()))  # no visit twice, none left out
+    assert np.bincount(example).tolist() == [10] * 7 + [35] * 2 + [70]
+    assert order(5, 3, 10).example.tolist() != order(6, 3, 10).example.tolist()
+    np.testing.assert_array_equal(order(5, 3, 10).example, epochs[3].example)
+
+
+def test_balanced_order_is_shuffled():
+    first = make_balanced(np.repeat([0, 1], 50))(0, 0, 100).example
+    assert 15 < (first[:50] < 50).sum() < 35 and sorted(first) == list(range(100))
+
+
+def test_a_part_of_the_balanced_stream_equals_the_whole():
+    order = make_balanced(LABEL)
+    whole = stream_positions(1, 0, 100, 10, order)
+    for start, count in [(0, 1), (9, 2), (10, 10), (13, 30)]:
+        for part, of in zip(stream_positions(1, start, count, 10, order), whole, strict=True):
+            np.testing.assert_array_equal(part, of[start : start + count])
+            assert part.dtype == np.int32
