@@ -80,10 +80,19 @@ def load_dataset(data: Config, splits: Sequence[str] = SPLITS) -> Dataset:
         raise UsageError("config.data.folds divides the pictures: say which is meant by config.data.fold=0 and so on")
     if data.on_bad_image not in ("error", "skip"):
         raise UsageError(unknown("config.data.on_bad_image", data.on_bad_image, ("error", "skip")))
+    dataset = _load(data, SPLITS if data.folds else splits)
+    if data.folds:
+        folds = divide(dataset.splits["train"], dataset.label_names, data)
+        dataset = dataset._replace(splits={name: folds[name] for name in SPLITS if name in splits and name in folds})
+    return dataset
+
+
+def _load(data: Config, splits: Sequence[str]) -> Dataset:
+    """The splits as they are carved from the source, out of the cache where they are in it."""
     source = _load_source(data)
     numbers = decode.kept_labels(source.label_names, tuple(data.labels))
     parts = carve({name: records.num_records for name, records in source.splits.items()}, data)
-    parts = {name: parts[name] for name in SPLITS if name in parts and (name in splits or data.folds)}
+    parts = {name: parts[name] for name in SPLITS if name in splits and name in parts}
 
     keys = _cache_keys(source, parts, data)
     found = {name: cache.load(key) for name, key in keys.items()}
@@ -100,9 +109,6 @@ def load_dataset(data: Config, splits: Sequence[str] = SPLITS) -> Dataset:
         room -= loaded[name].image.nbytes
     _report_unreadable([name for names in unreadable.values() for name in names], data.on_bad_image)
     dataset = Dataset(source.name, tuple(data.labels) or source.label_names, {name: loaded[name] for name in parts})
-    if data.folds:
-        folds = divide(dataset.splits["train"], dataset.label_names, data)
-        dataset = dataset._replace(splits={name: folds[name] for name in splits if name in folds})
     _check_shapes(dataset)
     for name in missing:
         if name in keys and not unreadable[name]:  # what cannot be read today may be read tomorrow
