@@ -65,6 +65,14 @@ def format_result(result: dict[str, Any], sides: dict[str, Spread], batch_sizes:
         lines.append(f"ratio to {peer['how']}: {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
     if peer and peer.get("note"):
         lines.append(peer["note"])
+    for name, trials in (result["batch_search"] or {}).items():
+        rates = (
+            f"{trial['batch_size']}: {format_rate(trial['images_per_second'])}"
+            if trial["images_per_second"]
+            else f"{trial['batch_size']}: {trial['reason']}"
+            for trial in trials
+        )
+        lines.append(f"images/s by batch size, {name}: {', '.join(rates)}")
     lines.append("")
     if result["peak_fraction"] is not None:
         peak = result["matrix_product_peak"]

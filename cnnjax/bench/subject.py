@@ -57,7 +57,12 @@ class Subject(NamedTuple):
 
 
 def load_subject(
-    config: Config, *, synthetic: bool = False, image: str | None = None, num_classes: int | None = None
+    config: Config,
+    *,
+    synthetic: bool = False,
+    image: str | None = None,
+    num_classes: int | None = None,
+    examples: int | None = None,
 ) -> Subject:
     """The network of `config` and its training set, or made-up pictures of the same shape.
 
@@ -66,16 +71,17 @@ def load_subject(
       synthetic: make pictures up even where the data are at hand.
       image: `HxWxC` of made-up pictures; None: as the config says.
       num_classes: K of made-up pictures; None: as the data has.
+      examples: how many made-up pictures; None: MAX_MADE_UP, or a batch where that is more.
 
     Raises:
       UsageError: nothing tells the shape or the classes.
     """
     source = local_source(config.data)
-    if source is not None and not synthetic and not image and not num_classes:
+    if source is not None and not (synthetic or image or num_classes or examples):
         dataset, data = load_dataset(config.data, ("train",)), config.data.source
     else:
         shape, classes = _shape(config, image), num_classes or _classes(config)
-        dataset = made_up(shape, classes, max(MAX_MADE_UP, config.data.batch_size))
+        dataset = made_up(shape, classes, examples or max(MAX_MADE_UP, config.data.batch_size))
         why = "" if source is not None else f", because {config.data.source} is not on this machine"
         data = f"{len(dataset.splits['train'].label)} made-up pictures of {'x'.join(map(str, shape))}{why}"
     model = build_model(config, len(dataset.label_names))

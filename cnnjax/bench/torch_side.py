@@ -30,12 +30,13 @@ EAGER, COMPILED = "torch, eager", "torch, compiled"
 MUST_BE = {"optimizer.l1": 0.0, "train.ema_decay": 0.0, "train.accumulate": 1}
 
 
-def make_sides(subject: Subject, mode: str) -> tuple[list[Side], str | None]:
+def make_sides(subject: Subject, mode: str, *, compiled: bool = True) -> tuple[list[Side], str | None]:
     """One side of each way to run PyTorch that works here, and a sentence where compiling does not.
 
     Args:
       subject: what is timed; its config without augmentation.
       mode: "train" or "eval".
+      compiled: also by torch.compile.
 
     Raises:
       UsageError: the network has no twin, or the config has what PyTorch's side does not do.
@@ -83,6 +84,8 @@ def make_sides(subject: Subject, mode: str) -> tuple[list[Side], str | None]:
         return infer if mode == "eval" else train
 
     sides, sentence = [_side(EAGER, stepper(network), rows, subject)], None
+    if not compiled:
+        return sides, sentence
     try:
         sides.append(_side(COMPILED, stepper(torch.compile(network)), rows, subject))
     except Exception as error:  # whatever the compiler lacks: a C++ compiler, Triton, headers

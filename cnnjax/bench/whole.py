@@ -11,6 +11,7 @@ import jax
 from cnnjax import devices
 from cnnjax.architectures.timing import machine
 from cnnjax.bench import loop, peers
+from cnnjax.bench.batch_size import Trial, best, find_best, with_batch_size
 from cnnjax.bench.measure import Side, Spread, interleave, ratio, spread
 from cnnjax.bench.peak import SIDES, matrix_product_peak
 from cnnjax.bench.report import bottleneck, format_result, spread_json
@@ -35,6 +36,9 @@ class Options(NamedTuple):
       synthetic: make pictures up even where the data are at hand.
       image: HxWxC of made-up pictures.
       num_classes: of made-up pictures.
+      examples: made-up pictures; None: enough.
+      best_batch: look for the batch size with the highest throughput, for each side by itself.
+      cold: compile without the compilation cache.
       peak_sides: of the matrices whose product is the peak; None: by the backend.
     """
 
@@ -46,6 +50,9 @@ class Options(NamedTuple):
     synthetic: bool = False
     image: str | None = None
     num_classes: int | None = None
+    examples: int | None = None
+    best_batch: bool = False
+    cold: bool = False
     peak_sides: tuple[int, ...] | None = None
 
 
@@ -75,9 +82,11 @@ def measure(config: Config, name: str, options: Options) -> Measured:
         config = peers.comparable(config)
     devices.use_compilation_cache()
     devices.set_up(config.train)
-    subject = load_subject(config, synthetic=options.synthetic, image=options.image, num_classes=options.num_classes)
-    ours = loop.make_side(OURS, options.mode, config, subject.model, subject.dataset)
-    others, note = _peer_sides(subject, options)
+    if options.cold:
+        jax.config.update("jax_enable_compilation_cache", False)
+    subject, theirs, searches = _subjects(config, options)
+    ours = _our_side(subject, options)
+    others, note = _peer_sides(theirs, options)
     sides = [ours, *others]
     logger.info("compiled; measuring %d rounds", options.rounds)
     first_peak = _peaks(config, options) if options.mode != "input" else {}
@@ -85,7 +94,7 @@ def measure(config: Config, name: str, options: Options) -> Measured:
     last_peak = _peaks(config, options) if options.mode != "input" else {}
     peaks = {by: max(first_peak[by], last_peak[by]) for by in first_peak}
     spreads = {side.name: spread(rates[side.name]) for side in sides}
-    best = max(others, key=lambda side: spreads[side.name].median, default=None)
+    other = max(others, key=lambda side: spreads[side.name].median, default=None)
     fraction = None
     if peaks:
         macs = subject.macs * (BACKWARD if options.mode == "train" else 1)
@@ -98,13 +107,14 @@ def measure(config: Config, name: str, options: Options) -> Measured:
         "batch_size": ours.batch_size,
         "images_per_second": spread_json(spreads[OURS]),
         "compile_seconds": ours.compile_seconds,
-        "peer": None if best is None else _peer_json(options.peer or "", best, others, spreads, note),
-        "ratio": None if best is None else spread_json(ratio(rates[OURS], rates[best.name])),
+        "peer": None if other is None else _peer_json(options.peer or "", other, others, spreads, note),
+        "ratio": None if other is None else spread_json(ratio(rates[OURS], rates[other.name])),
         "peak_fraction": fraction,
         "network": config.model.name,
         "dtype": config.train.dtype,
         "data": subject.data,
         "rounds": options.rounds,
+        "batch_search": searches or None,
         "num_devices": jax.device_count(),
         "compiled_from_cache": bool(ours.cached),
         "multiply_adds": subject.macs,
@@ -129,7 +139,37 @@ def process_peak_bytes() -> int:
     return largest if sys.platform == "darwin" else largest * 1024
 
 
-def _peer_sides(subject: Subject, options: Options) -> tuple[list[Side], str | None]:
+def _subjects(config: Config, options: Options) -> tuple[Subject, Subject, dict[str, list[dict[str, Any]]]]:
+    """What is timed of ours and of the peer's, which differ only in the best batch size, and the searches for it."""
+
+    def load(config: Config) -> Subject:
+        made_up = {name: getattr(options, name) for name in ("synthetic", "image", "num_classes", "examples")}
+        return load_subject(config, **made_up)
+
+    if not options.best_batch:
+        subject = load(config)
+        return subject, subject, {}
+    logger.info("looking for the best batch size")
+    trials = {OURS: find_best(config, lambda config: _our_side(load(config), options))}
+    if options.peer:
+        largest = max(trial.batch_size for trial in trials[OURS]) if jax.default_backend() == "cpu" else None
+        trials[options.peer] = find_best(
+            config, lambda config: _peer_sides(load(config), options, quick=True)[0][0], largest=largest
+        )
+    subjects = [load(with_batch_size(config, best(found))) for found in trials.values()]
+    return subjects[0], subjects[-1], {name: [_trial_json(t) for t in found] for name, found in trials.items()}
+
+
+def _trial_json(trial: Trial) -> dict[str, Any]:
+    return {name: value for name, value in trial._asdict().items() if value != ""}
+
+
+def _our_side(subject: Subject, options: Options) -> Side:
+    return loop.make_side(OURS, options.mode, subject.config, subject.model, subject.dataset)
+
+
+def _peer_sides(subject: Subject, options: Options, *, quick: bool = False) -> tuple[list[Side], str | None]:
+    """The ways to run the peer, and what is to be said of one that is missing; with `quick` one way only."""
     if options.peer == "flax":
         model = peers.flax_twin(subject)
         name = "plain Flax, in the same loop"
@@ -137,7 +177,7 @@ def _peer_sides(subject: Subject, options: Options) -> tuple[list[Side], str | N
     if options.peer == "torch":
         from cnnjax.bench.torch_side import make_sides
 
-        return make_sides(subject, options.mode)
+        return make_sides(subject, options.mode, compiled=not quick)
     return [], None
 
 

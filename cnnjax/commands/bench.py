@@ -11,13 +11,18 @@ made-up pictures of the config's shape take their place, which the output says.
   --mode=train    steps of training, as 'train' takes them (default)
   --mode=eval     inference, from stored pixels to the outputs
   --mode=input    the data alone: rows, gathering, augmentation, normalisation
+  --mode=startup  from starting Python to the end of the first step, with an empty and a filled compilation cache
+  --mode=growth   time and memory against batch size, image size, depth and data set size: growth.md, .png and .json
+                  in --out; what growth.json holds is not measured again
 """
 
 import argparse
 import json
 import os
+from pathlib import Path
 
-MODES = ("train", "eval", "input")
+MODES = ("train", "eval", "input", "startup", "growth")
+DEFAULT_ROUNDS = {"startup": 3, "growth": 5}
 PEERS = ("torch", "flax")
 
 
@@ -25,13 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of the command."""
     parser.add_argument("--mode", default="train", choices=MODES, help="what to measure (default: train)")
     parser.add_argument("--peer", choices=PEERS, help="measure the same network in another framework, by turns")
-    parser.add_argument("--batch_size", metavar="B", help="images a step (default: config.data.batch_size)")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="repetitions (default: 7)")
+    parser.add_argument(
+        "--batch_size", metavar="B|best", help="images a step, or the best (default: config.data.batch_size)"
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="repetitions (default: 7; startup 3, growth 5)")
     parser.add_argument("--steps", type=int, metavar="N", help="steps of a round (default: as many as take a second)")
     parser.add_argument("--warmup", type=int, default=3, metavar="N", help="steps before (default: 3)")
     parser.add_argument("--synthetic", action="store_true", help="made-up pictures even where the data are at hand")
     parser.add_argument("--input", metavar="HxWxC", help="shape of made-up pictures (default: as in the data)")
     parser.add_argument("--num_classes", type=int, metavar="K", help="of made-up pictures (default: as in the data)")
+    parser.add_argument("--examples", type=int, metavar="N", help="made-up pictures (default: 512, or a batch)")
+    parser.add_argument("--cold", action="store_true", help="compile without the compilation cache")
+    parser.add_argument("--out", metavar="DIR", help="--mode=growth: where to write")
+    parser.add_argument("--limit", type=int, metavar="N", help="--mode=growth: points to measure now (default: all)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -39,10 +50,15 @@ def run(args: argparse.Namespace) -> int:
     """Measures and prints."""
     from cnnjax.errors import UsageError
 
-    for flag in ("rounds", "steps", "warmup", "num_classes"):
+    for flag in ("rounds", "steps", "warmup", "num_classes", "examples", "limit"):
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise UsageError(f"--{flag} is {value}; it must be 1 or more")
+    args.rounds = args.rounds or DEFAULT_ROUNDS.get(args.mode, 7)
+    if args.mode in ("startup", "growth"):
+        if args.peer:
+            raise UsageError(f"--mode={args.mode} has no peer; --peer is for train and eval")
+        return _growth(args) if args.mode == "growth" else _startup(args)
     if args.peer == "torch":
         # Both frameworks share an accelerator: JAX must not take three quarters of its memory at once.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -50,10 +66,53 @@ def run(args: argparse.Namespace) -> int:
     from cnnjax.bench.whole import Options, measure
     from cnnjax.config import load_config
 
-    overrides = [*args.overrides, *([f"--config.data.batch_size={args.batch_size}"] if args.batch_size else [])]
-    config = load_config(args.config, overrides)
+    config = load_config(args.config, _overrides(args))
     names = Options._fields
     options = Options(**{name: value for name, value in vars(args).items() if name in names}, image=args.input)
+    options = options._replace(best_batch=args.batch_size == "best")
     measured = measure(config, args.config, options)
     print(json.dumps(measured.document, ensure_ascii=False) if args.json else measured.text)
+    return 0
+
+
+def _overrides(args: argparse.Namespace) -> list[str]:
+    given = args.batch_size if args.batch_size != "best" else None
+    return [*args.overrides, *([f"--config.data.batch_size={given}"] if given else [])]
+
+
+def _startup(args: argparse.Namespace) -> int:
+    from cnnjax.architectures.timing import machine
+    from cnnjax.bench.startup import Start, format_startup, measure_startup, startup_json
+    from cnnjax.config import load_config
+
+    overrides = _overrides(args)
+    config = load_config(args.config, overrides)
+    start = Start(args.config, overrides, args.synthetic, args.input, args.num_classes)
+    startup = startup_json(measure_startup(start, args.rounds))
+    document = {
+        "config": args.config,
+        "mode": "startup",
+        "device": machine(),
+        "batch_size": config.data.batch_size,
+        "images_per_second": None,
+        "compile_seconds": None,
+        "peer": None,
+        "ratio": None,
+        "peak_fraction": None,
+        "network": config.model.name,
+        "rounds": args.rounds,
+        "startup": startup,
+    }
+    print(json.dumps(document, ensure_ascii=False) if args.json else format_startup(document))
+    return 0
+
+
+def _growth(args: argparse.Namespace) -> int:
+    from cnnjax.bench.growth import measure_growth
+    from cnnjax.errors import UsageError
+
+    if not args.out:
+        raise UsageError("--mode=growth needs a folder: --out=DIR")
+    done = measure_growth(args.config, _overrides(args), Path(args.out), rounds=args.rounds, limit=args.limit)
+    print(json.dumps({"written": done.splitlines()}) if args.json else done)
     return 0
