@@ -116,6 +116,7 @@ def child(began: float) -> None:
     moments = [time.time()]
     devices.use_compilation_cache()
     config = load_config(start.config, start.overrides)
+    devices.set_up(config.train)
     subject = load_subject(config, synthetic=start.synthetic, image=start.image, num_classes=start.num_classes)
     moments.append(time.time())
     training = build_training(config, subject.model, subject.dataset, devices.make_mesh())
