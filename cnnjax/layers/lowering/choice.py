@@ -17,7 +17,8 @@ Way = Callable[[Array, Array, Geometry], Array]
 Shape = tuple[int, ...]
 
 _LARGE_MAP = 64 * 64  # pixels; above that XLA's kernel gradient runs out of the cache
-_SMALL_MAP = 16 * 16  # pixels; up to that all images' pixels that meet a tap are quickly gathered
+_SMALL_MAP = 16 * 16  # pixels; up to that the pixels of all images that meet a tap are quickly gathered
+_SMALL_BATCH = 16  # images; with fewer XLA's kernel gradient, which sums over them innermost, is slow
 _DEEP = 32  # channels on both sides that make a matrix product of one tap worth its while
 
 
@@ -40,8 +41,9 @@ def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype:
     product = onednn.dot if onednn.takes(dtype) else products.dot
     pixels, strided = geometry.output[0] * geometry.output[1], geometry.stride != (1, 1)
     depth = min(x[-1], gradient[-1])
-    if pixels <= _SMALL_MAP and depth >= (_DEEP if strided else 2 * _DEEP):
+    deep = depth >= (_DEEP if strided else 2 * _DEEP)
+    if geometry.kernel_size == (1, 1) or (deep and pixels <= _SMALL_MAP):
         return partial(products.by_tap, product=product)
-    if pixels > _LARGE_MAP or strided:
+    if strided or pixels > _LARGE_MAP or x[0] < _SMALL_BATCH:
         return partial(products.by_image, product=product)
     return native.canonical_kernel_gradient

@@ -37,9 +37,9 @@ def test_forward_and_input_gradient(library):
 
 
 def test_kernel_gradient(library):
-    def chosen(size, channels, features, **options):
+    def chosen(size, channels, features, batch=16, **options):
         moves = geometry(size, **options)
-        x, gradient = (8, size, size, channels), (8, *moves.output, features)
+        x, gradient = (batch, size, size, channels), (batch, *moves.output, features)
         way = choice.choose_kernel_gradient(x, gradient, moves, FLOAT)
         if isinstance(way, partial):
             assert way.keywords == {"product": onednn.dot if library else products.dot}
@@ -48,6 +48,8 @@ def test_kernel_gradient(library):
 
     assert chosen(112, 64, 128) is products.by_image
     assert chosen(56, 64, 64) is native.canonical_kernel_gradient
+    assert chosen(56, 64, 64, batch=8) is products.by_image
+    assert chosen(56, 64, 256, kernel=1, padding=0) is products.by_tap
     assert chosen(14, 256, 256) is products.by_tap
     assert chosen(16, 32, 32) is native.canonical_kernel_gradient
     assert chosen(16, 32, 64, stride=2) is products.by_tap
