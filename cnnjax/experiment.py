@@ -27,6 +27,7 @@ from cnnjax.metrics import Evaluation
 from cnnjax.models import get_model
 from cnnjax.models.adapter import compute_in
 from cnnjax.optim import duration, epochs_to_steps, make_optimizer, make_schedule
+from cnnjax.outline import run_outlined
 from cnnjax.param_groups import param_groups
 from cnnjax.preprocess import make_prepare, make_prepare_view
 from cnnjax.protocols.dense import make_dense
@@ -115,7 +116,7 @@ def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -
     shapes = jax.eval_shape(init, pixels, key)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
     dispatch = make_dispatch(train_step, stream, key, mesh, steps_per_dispatch=steps)
-    init_from = partial(jax.jit(init, out_shardings=everywhere), pixels)
+    init_from = partial(run_outlined, init, pixels, sharding=everywhere)
     return Training(model, plan, stream, schedule, steps, dispatch, partial(init_from, key), init_from, abstract)
 
 

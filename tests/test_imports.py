@@ -11,7 +11,7 @@ LAYERS = (
     ("patterns", "param_groups"),
     ("config", "metrics", "tasks", "optim", "lookahead", "data", "augment", "report", "layers", "checksums"),
     ("models", "preprocess", "inspect", "see", "devices", "checkpoint", "protocols"),
-    ("step", "evaluate"),
+    ("step", "evaluate", "outline"),
     ("members",),
     ("train", "workdir"),
     ("experiment",),
