@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import functools
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 
 from cnnjax.errors import UsageError
 from cnnjax.layers import BatchNorm, batch_norm, dropout, local_response_norm
+from cnnjax.layers.norm import normalise_batch
 
 
 def steps(layer: BatchNorm, variables: Any, batches: Any) -> tuple[Any, Any]:
@@ -52,6 +54,35 @@ def test_batch_norm_equals_torch_over_three_steps_and_in_evaluation():
     wanted = theirs.eval()(torch.tensor(batches[0].transpose(0, 3, 1, 2))).detach().numpy().transpose(0, 2, 3, 1)
     out = np.asarray(BatchNorm().apply(variables, jnp.asarray(batches[0]), train=False))
     np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_written_derivative_is_the_derived_one():
+    def derived(x, scale, bias):
+        axes = tuple(range(x.ndim - 1))
+        mean = x.mean(axes, keepdims=True)
+        var = jnp.square(x - mean).mean(axes, keepdims=True)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        out = (x - mean) / jnp.sqrt(var + 1e-3) * scale.reshape(shape) + bias.reshape(shape)
+        return out, mean.ravel(), var.ravel()
+
+    def score(function, x, scale, bias):
+        out, mean, var = function(x, scale, bias)
+        return jnp.sum(jnp.sin(out)) + jnp.vdot(mean, mean) + jnp.sum(var**2)
+
+    ours = functools.partial(normalise_batch, epsilon=1e-3)
+    for shape in ((4, 3, 2, 5), (6, 5)):
+        keys = jax.random.split(jax.random.key(0), 6)
+        args = tuple(jax.random.normal(k, s) for k, s in zip(keys[:3], (shape, (5,), (5,)), strict=True))
+        along = tuple(jax.random.normal(k, s) for k, s in zip(keys[3:], (shape, (5,), (5,)), strict=True))
+        found = []
+        for function in (ours, derived):
+            gradient = jax.grad(functools.partial(score, function), argnums=(0, 1, 2))
+            curved = jax.jit(lambda args, along, g=gradient: jax.jvp(g, args, along))(args, along)
+            mapped = jax.jit(jax.vmap(gradient))(*(jnp.stack([a, 2 * a]) for a in args))
+            found.append((curved, mapped))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), *found)
+    low = jax.grad(lambda x: normalise_batch(x, *args[1:], 1e-3)[0].sum())(args[0].astype(jnp.bfloat16))
+    assert low.dtype == jnp.bfloat16
 
 
 def test_low_precision_does_not_cancel():
