@@ -4,7 +4,7 @@
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -112,7 +112,7 @@ def fit(
             while step < event:
                 count = min(event - step, steps_per_dispatch)
                 state, rows = dispatch(
-                    state, stream.arrays, *_arguments(state, stream, step, count, steps_per_dispatch)
+                    state, stream.arrays, *call_arguments(state, stream, step, count, steps_per_dispatch)
                 )
                 running.append((step, count, rows))
                 if len(running) > 1:
@@ -141,15 +141,16 @@ def fit(
 def compile_dispatch(dispatch: Dispatch, state: TrainState, stream: Stream, steps_per_dispatch: int) -> float:
     """Compiles the calls that `fit` makes, before the first; returns the seconds that it took."""
     start = time.perf_counter()
-    arguments = _arguments(state, stream, 0, steps_per_dispatch, steps_per_dispatch)
+    arguments = call_arguments(state, stream, 0, steps_per_dispatch, steps_per_dispatch)
     dispatch.lower(state, stream.arrays, *arguments).compile()
     return time.perf_counter() - start
 
 
-def _arguments(state: TrainState, stream: Stream, step: int, count: int, length: int) -> tuple[PyTree, Array]:
+def call_arguments(state: TrainState, stream: Stream, step: int, count: int, length: int) -> tuple[PyTree, Array]:
     """(items, count) of a call, on their way to the device: it does not wait for them, nor the host for it."""
     items = _padded(stream.items(step, count), length)
-    return jax.device_put((items, np.int32(count)), NamedSharding(state.step.sharding.mesh, PartitionSpec()))
+    placed: Any = state.step.sharding  # members may be divided over the devices; items are not
+    return jax.device_put((items, np.int32(count)), NamedSharding(placed.mesh, PartitionSpec()))
 
 
 def _padded(items: PyTree, length: int) -> PyTree:
