@@ -72,7 +72,7 @@ class Parts(NamedTuple):
         return self.evaluators[self.eval_split](*evaluated(state)).summary()
 
 
-def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> str:
+def train_run(config: Config, workdir: str, *, accept_changes: bool = False, draws: bool = True) -> str:
     """Trains `config` in `workdir` to its last step and writes down the results; returns them as text.
 
     Raises:
@@ -87,10 +87,10 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False) -> 
     parts = build(config)
     with folder.hold(path):
         folder.begin(path, config, folder.describe_dataset(parts.dataset))
-        return _trained(parts, path, started)
+        return _trained(parts, path, started, draws=draws)
 
 
-def _trained(parts: Parts, path: Path, started: float) -> str:
+def _trained(parts: Parts, path: Path, started: float, *, draws: bool) -> str:
     """Trains to the last step, tests, writes and draws, unless the run is finished; tells what there is now."""
     training, keep = parts.training, parts.config.train.keep_checkpoints
     with contextlib.ExitStack() as stack:
@@ -111,21 +111,24 @@ def _trained(parts: Parts, path: Path, started: float) -> str:
             eval_split=parts.eval_split,
             keep_best=parts.chooses,
         )
-        results = conclude(parts, path, state, checkpoints, log)
+        results = conclude(parts, path, state, checkpoints, log, draws=draws)
     took = {"all": time.perf_counter() - started, **results["seconds"]}
     done, train, compiling = (format_duration(took[name]) for name in ("all", "train", "compile"))
     times = f"Done in {done}. The run's steps took {train}, their compilation {compiling}."
     return f"{_table(results)}\n\n{_written(path)}\n{times}"
 
 
-def conclude(parts: Parts, path: Path, state: TrainState, checkpoints: Checkpoints, log: RunLog) -> dict[str, Any]:
-    """Tests the last parameters of a run, writes what came of it, draws it, and returns the results."""
+def conclude(
+    parts: Parts, path: Path, state: TrainState, checkpoints: Checkpoints, log: RunLog, *, draws: bool
+) -> dict[str, Any]:
+    """Tests the last parameters of a run, writes what came of it, draws it if so wished, and returns the results."""
     results, tested = _test(parts, state, checkpoints)
     split = list(parts.evaluators)[-1]
     log.write(results["step"], split, {"epoch": parts.training.plan.epoch(results["step"]), **results["last"][split]})
     results["seconds"] = _seconds(read_metrics(path))
     write_json(path / folder.RESULTS_FILE, results)
-    _draw(parts, path, state, tested, split)
+    if draws:
+        _draw(parts, path, state, tested, split)
     return results
 
 

@@ -41,11 +41,11 @@ def train_ensemble(config: Config, workdir: str, *, accept_changes: bool = False
     folder.check_kind(path, "ensemble")
     if (path / MEMBERS_FILE).exists():
         _check_same(path, config, accept_changes=accept_changes)
-    build(configs[0])  # what is wrong with the config is told before there is a folder
+    parts = build(configs[0])  # what is wrong with the config is told before there is a folder
     with folder.hold(path):
         write_json(path / MEMBERS_FILE, {"kind": "ensemble", "members": names, "config": json.loads(config.to_json())})
-        train_together(configs, [path / name for name in names], accept_changes=accept_changes)
-        results = _results(path, configs, names)
+        train_together(parts, configs, [path / name for name in names], accept_changes=accept_changes)
+        results = _results(parts, path, configs, names)
         write_json(path / folder.RESULTS_FILE, results)
     lost = [text for name in names if (text := read_diverged(path / name))]
     if lost:
@@ -67,7 +67,7 @@ def _check_same(path: Path, config: Config, *, accept_changes: bool) -> None:
         )
 
 
-def _results(path: Path, configs: Sequence[Config], names: Sequence[str]) -> dict[str, Any]:
+def _results(parts: Parts, path: Path, configs: Sequence[Config], names: Sequence[str]) -> dict[str, Any]:
     """Of each split the metrics of each member, their mean and standard deviation, and those of the ensemble."""
     trained = [i for i, name in enumerate(names) if (path / name / folder.RESULTS_FILE).exists()]
     members = {names[i]: json.loads((path / names[i] / folder.RESULTS_FILE).read_text()) for i in trained}
@@ -84,7 +84,6 @@ def _results(path: Path, configs: Sequence[Config], names: Sequence[str]) -> dic
             split: {metric: float(function([m["last"][split][metric] for m in members.values()])) for metric in metrics}
             for split, metrics in splits.items()
         }
-    parts = build(configs[0])
     if "accuracy" in next(iter(splits.values())):
         results["ensemble"] = {split: _together(parts, path, [names[i] for i in trained], split) for split in splits}
     return results
@@ -96,13 +95,14 @@ def _std(values: Sequence[float]) -> float:
 
 
 def _together(parts: Parts, path: Path, names: Sequence[str], split: str) -> dict[str, float]:
-    """The metrics of the members' mean, each under the protocol of `config.eval`, averaged as that says."""
-    config, shape = parts.config, parts.dataset.splits["train"].image.shape[1:]
-    logits = build_logits(config, parts.training.model, shape, parts.mesh)
-    networks = (load_network(str(path / name)) for name in names)
-    each = [logits(network.params, network.model_state, parts.loads[split]) for network in networks]
+    """The metrics of what the members say together, averaged and shown the pictures as `config.eval` says."""
+    config, load = parts.config, parts.loads[split]
+    shape = parts.dataset.splits["train"].image.shape[1:]
+    program = build_logits(config, parts.training.model, shape, parts.mesh)
+    networks = [load_network(str(path / name)) for name in names]
+    logits = combined([program(each.params, each.model_state, load) for each in networks], config.eval.averaging)
     task = make_task(config.task, config.data, train=False)
-    return judge(combined(each, config.eval.averaging), parts.loads[split](config.data).label, task).summary()
+    return judge(logits, load(config.data).label, task).summary()
 
 
 def _table(results: dict[str, Any]) -> str:

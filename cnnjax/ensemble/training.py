@@ -22,7 +22,7 @@ from cnnjax.optim import make_schedule
 from cnnjax.report.environment import write_json
 from cnnjax.report.log import RunLog
 from cnnjax.train import fit
-from cnnjax.training_run import Parts, build, conclude, headline, train_run
+from cnnjax.training_run import Parts, conclude, headline, train_run
 from cnnjax.types import Config, PyTree, TrainState
 
 logger = logging.getLogger(__name__)
@@ -31,17 +31,25 @@ DIVERGED_FILE = "diverged.json"
 
 
 def train_together(
-    configs: Sequence[Config], paths: Sequence[Path], *, at_once: int | None = None, accept_changes: bool = False
+    parts: Parts,
+    configs: Sequence[Config],
+    paths: Sequence[Path],
+    *,
+    at_once: int | None = None,
+    accept_changes: bool = False,
+    draws: bool = True,
 ) -> None:
     """Trains runs of one `program` to their last steps, each in its folder; those that are done already stay.
 
     One whose numbers leave the floats is noted in its folder (`read_diverged`), and the others go on.
 
     Args:
+      parts: built from the first config.
       configs: one a run.
       paths: their folders, made when they are not there.
       at_once: how many at most in one step; None: as many as the memory holds.
       accept_changes: go on with runs although their configs were others.
+      draws: whether the pictures and the page of each run are drawn, which takes seconds a run.
 
     Raises:
       UsageError, RunError: as of a single run.
@@ -54,16 +62,15 @@ def train_together(
             folder.check_same_config(path, config, accept_changes=accept_changes)
             if accept_changes:
                 (path / DIVERGED_FILE).unlink(missing_ok=True)
-    parts = build(configs[0])
     last = parts.training.plan.num_steps
     steps = [_steps(parts, path) for path in paths]
     open_ends = [i for i, path in enumerate(paths) if not _is_done(path, steps[i], last)]
     for step, members in going_on({i: steps[i] for i in open_ends}).items():
-        _train_parted(parts, [configs[i] for i in members], [paths[i] for i in members], step, at_once)
+        _train_parted(parts, [configs[i] for i in members], [paths[i] for i in members], step, at_once, draws)
 
 
 def _train_parted(
-    parts: Parts, configs: Sequence[Config], paths: Sequence[Path], step: int | None, at_once: int | None
+    parts: Parts, configs: Sequence[Config], paths: Sequence[Path], step: int | None, at_once: int | None, draws: bool
 ) -> None:
     """As many at once as allowed or, when that is not told, as fit into the memory."""
     size = min(at_once or len(configs), len(configs))
@@ -71,7 +78,7 @@ def _train_parted(
     while first < len(configs):
         part = slice(first, first + size)
         try:
-            _train_part(parts._replace(config=configs[first]), configs[part], paths[part], step)
+            _train_part(parts._replace(config=configs[first]), configs[part], paths[part], step, draws)
         except TooLarge as error:
             if at_once is not None or size == 1:
                 raise
@@ -81,10 +88,12 @@ def _train_parted(
         first += size
 
 
-def _train_part(parts: Parts, configs: Sequence[Config], paths: Sequence[Path], step: int | None) -> None:
+def _train_part(parts: Parts, configs: Sequence[Config], paths: Sequence[Path], step: int | None, draws: bool) -> None:
     if len(configs) == 1:
         try:
-            train_run(configs[0], str(paths[0]), accept_changes=True)  # changes were checked at the beginning
+            train_run(
+                configs[0], str(paths[0]), accept_changes=True, draws=draws
+            )  # changes were checked at the beginning
         except Diverged as error:
             _note_diverged(paths[0], error)
         return
@@ -92,16 +101,16 @@ def _train_part(parts: Parts, configs: Sequence[Config], paths: Sequence[Path], 
     how = choose_how(parts)
     together = build_together(parts, configs, how)
     with contextlib.ExitStack() as stack:
-        checkpoints, members = [], []
+        checkpoints, logs, members = [], [], []
         for i, (config, path) in enumerate(zip(configs, paths, strict=True)):
             stack.enter_context(folder.hold(path))
             folder.begin(path, config, folder.describe_dataset(parts.dataset))
             kept = Checkpoints(path, keep=config.train.keep_checkpoints, keep_best=parts.chooses)
             checkpoints.append(stack.enter_context(contextlib.closing(kept)))
-            log = stack.enter_context(RunLog(path, resume_step=step))
+            logs.append(stack.enter_context(RunLog(path, resume_step=step)))
             take = partial(_taken, together.take, i)
             members.append(
-                Member(path.name, _schedule(parts, config), log, kept, parts.evaluate, take, partial(_row, i))
+                Member(path.name, _schedule(parts, config), logs[i], kept, parts.evaluate, take, partial(_row, i))
             )
         logger.info("%s: %d networks at once (%s)", headline(parts), len(configs), how)
         if step is None:
@@ -133,7 +142,7 @@ def _train_part(parts: Parts, configs: Sequence[Config], paths: Sequence[Path], 
         for i, member in enumerate(members):
             if member.name not in lost:
                 own = parts._replace(config=configs[i])
-                conclude(own, paths[i], member.state(state), checkpoints[i], member.log)  # pyright: ignore
+                conclude(own, paths[i], member.state(state), checkpoints[i], logs[i], draws=draws)
 
 
 def going_on(steps: dict[int, list[int]]) -> dict[int | None, list[int]]:

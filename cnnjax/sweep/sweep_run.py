@@ -62,7 +62,8 @@ def train_sweep(
         results = collect(points, path)
         for group in groups.values():
             configs, paths = [point.config for point in group], [path / point.name for point in group]
-            train_together(configs, paths, at_once=at_once, accept_changes=accept_changes)
+            parts = build(configs[0])
+            train_together(parts, configs, paths, at_once=at_once, accept_changes=accept_changes, draws=False)
             results = collect(points, path)
             write_json(path / folder.RESULTS_FILE, results)
             write_atomic(path / CSV_FILE, format_csv(results).encode())
@@ -87,7 +88,7 @@ def written(path: Path) -> str:
     """Where to find what."""
     files = (
         (PICTURE, "results by value, and how training went"),
-        (PAGE, "the runs compared on one page"),
+        (PAGE, "the runs compared on one page; of one: run.py report --workdir=..."),
         (folder.RESULTS_FILE, "all numbers; as a table in results.csv"),
     )
     return "\n".join(f"{path / name}  {what}" for name, what in files if (path / name).exists())

@@ -115,8 +115,9 @@ def test_as_many_at_once_as_allowed_or_as_fit(tiny, tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(training, "build_together", lambda parts, configs, how: trained.append(len(configs)) or 1 / 0)
     configs, paths = [tiny(f"seed={i}") for i in range(5)], [tmp_path / str(i) for i in range(5)]
+    parts = training_run.build(configs[0])
     with pytest.raises(ZeroDivisionError):
-        train_together(configs, paths, at_once=3)
+        train_together(parts, configs, paths, at_once=3)
 
     def refusing(parts, configs, how):
         trained.append(len(configs))
@@ -124,10 +125,10 @@ def test_as_many_at_once_as_allowed_or_as_fit(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "build_together", refusing)
     with pytest.raises(ZeroDivisionError):
-        train_together(configs, paths)
+        train_together(parts, configs, paths)
     assert trained == [3, 5, 3, 2]
     with pytest.raises(training.TooLarge):
-        train_together(configs, paths, at_once=4)
+        train_together(parts, configs, paths, at_once=4)
 
 
 def test_a_folder_holds_one_kind_of_thing(tiny, tmp_path):
