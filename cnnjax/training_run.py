@@ -30,7 +30,8 @@ from cnnjax.experiment import (
 )
 from cnnjax.members import Member
 from cnnjax.metrics import Evaluation, confusion_matrix, format_metric
-from cnnjax.models.check import check_model
+from cnnjax.models import MODELS
+from cnnjax.models.check import check_model, check_shipped
 from cnnjax.predict import make_infer
 from cnnjax.report.environment import write_json
 from cnnjax.report.log import METRICS_FILE, RunLog, read_metrics
@@ -177,7 +178,8 @@ def build(config: Config) -> Parts:
     dataset = load_dataset(config.data)
     num_classes = len(dataset.label_names)
     model = build_model(config, num_classes)
-    check_model(model, dataset.splits["train"].image.shape[1:], num_classes, name=config.model.name)
+    check = check_shipped if config.model.name in MODELS else check_model
+    check(model, dataset.splits["train"].image.shape[1:], num_classes, name=config.model.name)
     splits = [name for name in ("validation", "test") if name in dataset.splits]
     if not splits:
         raise UsageError("there is nothing to evaluate on: set config.data.validation_fraction or test_fraction")

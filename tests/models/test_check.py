@@ -14,8 +14,9 @@ from flax import nnx
 from jax.experimental import io_callback
 
 from cnnjax.errors import UsageError
+from cnnjax.models import get_model
 from cnnjax.models.adapter import compute_in, from_linen
-from cnnjax.models.check import check_model
+from cnnjax.models.check import check_model, check_shipped
 from cnnjax.types import Model
 
 SHAPE, K = (8, 8, 1), 10
@@ -386,3 +387,18 @@ class FrozenNNXNet(NNXNet):
 
 def test_batch_norm_that_ignores_train():
     assert complaint(*from_nnx(NNXNet, switch=False)).startswith("train changes nothing: apply updates model_state")
+
+
+@pytest.mark.parametrize(("name", "side"), [("mlp", 8), ("logistic", 8), ("simple_cnn", 32), ("airbench", 32)])
+def test_shipped_networks_keep_the_contract(name, side):
+    """Those whose own tests do not say so: a run takes the networks that ship on trust."""
+    model = get_model(name, {}, num_classes=5)
+    check_model(model, (side, side, 3), 5, name=name)
+    check_shipped(model, (side, side, 3), 5, name=name)
+
+
+def test_a_shipped_network_still_tells_a_small_image():
+    with pytest.raises(
+        UsageError, match=r"model lenet5: an image of 28x28 is too small: .*smallest that works is 32x32"
+    ):
+        check_shipped(get_model("lenet5", {}, num_classes=10), (28, 28, 1), 10, name="lenet5")
