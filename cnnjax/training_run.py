@@ -17,6 +17,7 @@ from cnnjax import devices
 from cnnjax import workdir as folder
 from cnnjax.checkpoint import Checkpoints, DamagedCheckpoint
 from cnnjax.data import load_dataset
+from cnnjax.data.overview import check_classes, overview
 from cnnjax.errors import UsageError
 from cnnjax.evaluate import Evaluate, evaluated
 from cnnjax.experiment import (
@@ -101,6 +102,8 @@ def _trained(parts: Parts, path: Path, started: float, *, draws: bool) -> str:
             return f"{_table(json.loads((path / folder.RESULTS_FILE).read_text()))}\n\n{_written(path)}"
         logger.info("%s", headline(parts))
         step, state = _begin_state(training, checkpoints)
+        if step is None and parts.config.data.source.startswith("folder:"):  # one's own pictures
+            logger.info("\n%s\n", overview(parts.dataset, parts.config.data))
         log = stack.enter_context(RunLog(path, resume_step=step))
         state = fit(
             state,
@@ -176,6 +179,8 @@ def build(config: Config) -> Parts:
     devices.set_up(config.train)
     mesh = devices.make_mesh()
     dataset = load_dataset(config.data)
+    if config.task.name == "classification":
+        check_classes(dataset)
     num_classes = len(dataset.label_names)
     model = build_model(config, num_classes)
     check = check_shipped if config.model.name in MODELS else check_model

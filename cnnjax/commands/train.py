@@ -29,13 +29,17 @@ def run(args: argparse.Namespace) -> int:
 
     from cnnjax import training_run
     from cnnjax.ensemble.configs import is_ensemble
+    from cnnjax.ensemble.cross_validation import is_divided, train_folds
     from cnnjax.ensemble.ensemble_run import train_ensemble
     from cnnjax.train import Stop
 
     if args.dry_run:
         print(training_run.describe(config))
         return 0
-    train = train_ensemble if is_ensemble(config) else training_run.train_run
+    several, divided = is_ensemble(config), is_divided(config)
+    if several and divided:
+        raise UsageError("config.data.folds and config.ensemble_* ask for different runs: give one of them")
+    train = train_ensemble if several else train_folds if divided else training_run.train_run
     try:
         print(train(config, args.workdir, accept_changes=args.accept_changes))
     except Stop as stop:

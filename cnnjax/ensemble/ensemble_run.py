@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cnnjax import workdir as folder
-from cnnjax.config import MEMBERS_FILE, config_from_json, difference
+from cnnjax.config import MEMBERS_FILE
 from cnnjax.ensemble.configs import member_configs
+from cnnjax.ensemble.spread import check_same_members, mean_and_std
 from cnnjax.ensemble.training import read_diverged, train_together
-from cnnjax.errors import RunError, UsageError
+from cnnjax.errors import RunError
 from cnnjax.evaluate import combined, judge
 from cnnjax.experiment import build_logits, load_network
 from cnnjax.metrics import format_metric
@@ -40,7 +39,7 @@ def train_ensemble(config: Config, workdir: str, *, accept_changes: bool = False
     names = [f"member{i}" for i in range(len(configs))]
     folder.check_kind(path, "ensemble")
     if (path / MEMBERS_FILE).exists():
-        _check_same(path, config, accept_changes=accept_changes)
+        check_same_members(path, config, accept_changes=accept_changes)
     parts = build(configs[0])  # what is wrong with the config is told before there is a folder
     with folder.hold(path):
         write_json(path / MEMBERS_FILE, {"kind": "ensemble", "members": names, "config": json.loads(config.to_json())})
@@ -57,16 +56,6 @@ def train_ensemble(config: Config, workdir: str, *, accept_changes: bool = False
     return f"{_table(results)}\n\n{told}\nDone in {format_duration(time.perf_counter() - started)}."
 
 
-def _check_same(path: Path, config: Config, *, accept_changes: bool) -> None:
-    changes = difference(config_from_json(folder.read_members(path)["config"]), config)
-    if changes and not accept_changes:
-        told = ", ".join(f"config.{key}" for key, *_ in changes[:4])
-        raise UsageError(
-            f"{path} holds an ensemble with another config ({len(changes)} keys differ: {told}): go on with "
-            "--accept_changes, or take another --workdir"
-        )
-
-
 def _results(parts: Parts, path: Path, configs: Sequence[Config], names: Sequence[str]) -> dict[str, Any]:
     """Of each split the metrics of each member, their mean and standard deviation, and those of the ensemble."""
     trained = [i for i, name in enumerate(names) if (path / name / folder.RESULTS_FILE).exists()]
@@ -79,19 +68,10 @@ def _results(parts: Parts, path: Path, configs: Sequence[Config], names: Sequenc
     if not trained:
         return results
     splits = next(iter(members.values()))["last"]
-    for which, function in (("mean", np.mean), ("std", _std)):
-        results[which] = {
-            split: {metric: float(function([m["last"][split][metric] for m in members.values()])) for metric in metrics}
-            for split, metrics in splits.items()
-        }
+    results |= mean_and_std(list(members.values()))
     if "accuracy" in next(iter(splits.values())):
         results["ensemble"] = {split: _together(parts, path, [names[i] for i in trained], split) for split in splits}
     return results
-
-
-def _std(values: Sequence[float]) -> float:
-    """The sample standard deviation; 0 of a single value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def _together(parts: Parts, path: Path, names: Sequence[str], split: str) -> dict[str, float]:

@@ -80,10 +80,10 @@ def test_numbers_of_the_optimizer_can_be_traced(tiny, name: str):
     params = {"kernel": jnp.linspace(-1, 1, 6).reshape(2, 3), "bias": jnp.ones(3)}
     grads = jax.tree.map(lambda p: jnp.cos(3 * p), params)
 
-    image = jax.ShapeDtypeStruct((16, 8, 8, 1), jnp.float32)
+    image, count = jax.ShapeDtypeStruct((16, 8, 8, 1), jnp.float32), np.ones(3, int)
 
     def two_updates(numbers):
-        _, tx, _ = build_train_step(config, parts.training.model, image, 3, parts.training.plan, **numbers)
+        _, tx, _ = build_train_step(config, parts.training.model, image, count, parts.training.plan, **numbers)
         state, own = tx.init(params), params
         for _ in range(2):
             updates, state = tx.update(grads, state, own)
