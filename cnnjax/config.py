@@ -261,6 +261,7 @@ ADDED: dict[str, Any] = {
     "ensemble_learning_rates": (),
     "ensemble_seeds": (),
     "ensemble_size": 1,
+    "ensemble_way": "auto",
     "optimizer.lookahead": 0,
     "optimizer.lookahead_decay": 0.5,
     "optimizer.lookahead_power": 0.0,
@@ -316,6 +317,7 @@ _SIZE: Rule = (
 RULES: dict[str, Rule] = {
     "seed": _SEED,
     "ensemble_size": _AT_LEAST_1,
+    "ensemble_way": _one_of("auto", "vmap", "turns", "unrolled", "map"),
     "ensemble_seeds": _all(_SEED),
     "ensemble_learning_rates": _all(_POSITIVE),
     "data.split_seed": _SEED,

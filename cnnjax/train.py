@@ -149,7 +149,7 @@ def compile_dispatch(dispatch: Dispatch, state: TrainState, stream: Stream, step
 def call_arguments(state: TrainState, stream: Stream, step: int, count: int, length: int) -> tuple[PyTree, Array]:
     """(items, count) of a call, on their way to the device: it does not wait for them, nor the host for it."""
     items = _padded(stream.items(step, count), length)
-    placed: Any = state.step.sharding  # members may be divided over the devices; items are not
+    placed: Any = jax.tree.leaves(state)[0].sharding  # members may be divided over the devices; items are not
     return jax.device_put((items, np.int32(count)), NamedSharding(placed.mesh, PartitionSpec()))
 
 

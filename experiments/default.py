@@ -32,6 +32,7 @@ def get_config(variant: str = "") -> Config:
     # Several networks trained in one compiled step, each a run of its own in WORKDIR/member0, member1, ...
     config.ensemble_size = 1  # networks; their seeds are seed, seed + 1, ...
     config.ensemble_seeds = ()  # their seeds, which then tell how many
+    config.ensemble_way = "auto"  # auto: what measured best | vmap | turns | unrolled | map (docs/sweeps.md)
     config.ensemble_learning_rates = ()  # their peaks of the schedule, likewise; (): optimizer.learning_rate for all
 
     # Start from trained weights, and train a part of them. Patterns are of parameter paths as `run.py summary` shows

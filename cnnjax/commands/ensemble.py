@@ -15,7 +15,7 @@ from cnnjax.errors import UsageError, unknown
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of the command."""
-    parser.add_argument("--ways", metavar="WAY,...", help="vmap, unrolled, map; default: all")
+    parser.add_argument("--ways", metavar="WAY,...", help="vmap, turns, unrolled, map; default: all")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="timings of each way; default: 5")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of one timing, at least; default: 1")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -25,14 +25,14 @@ def run(args: argparse.Namespace) -> int:
     """Prints a table, a way a line."""
     from cnnjax.config import load_config
     from cnnjax.ensemble.throughput import measure
-    from cnnjax.ensemble.together import HOWS
+    from cnnjax.ensemble.together import WAYS
     from cnnjax.report.table import format_duration, format_table
 
     config = load_config(args.config, args.overrides)
-    ways = args.ways.split(",") if args.ways else HOWS
+    ways = args.ways.split(",") if args.ways else WAYS
     for way in ways:
-        if way not in HOWS:
-            raise UsageError(unknown("way (--ways)", way, HOWS))
+        if way not in WAYS:
+            raise UsageError(unknown("way (--ways)", way, WAYS))
     if args.rounds < 1 or not args.seconds > 0:
         raise UsageError("--rounds must be 1 or more, and --seconds above 0")
     measured = measure(config, ways, rounds=args.rounds, seconds=args.seconds)

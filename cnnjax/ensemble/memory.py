@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether networks that train together fit into the memory, told before they start."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,19 @@ class TooLarge(UsageError):
     """The networks do not fit into the memory together."""
 
 
-def check_fits(compiled: Any, resident: PyTree, size: int, config: Config) -> None:
-    """Raises TooLarge when the device has less memory free than the compiled step of `size` networks needs.
+def check_fits(compiled: Any, resident: PyTree, others: Sequence[PyTree], config: Config, size: int = 1) -> None:
+    """Raises TooLarge when the device has less memory free than the compiled step of the networks needs.
 
     Args:
       compiled: the step, `jax.stages.Compiled`.
       resident: its arguments that lie on the device already, the data.
-      size: how many networks.
-      config: of one of them.
+      others: states of networks that wait for their turn.
+      config: of one of the networks.
+      size: how many the program trains.
     """
     needed, free = needed_bytes(compiled, resident), free_bytes()
-    if needed is not None and free is not None and needed > free:
+    size += len(others)
+    if needed is not None and free is not None and (needed := needed + _bytes(others)) > free:
         raise TooLarge(
             f"{size} networks {config.model.name} at once need {format_bytes(needed)} of memory, and "
             f"{format_bytes(free)} are free: train at most {max(int(free / needed * size), 1)} at once, or lower "
@@ -38,7 +41,7 @@ def needed_bytes(compiled: Any, resident: PyTree) -> int | None:
     analysis = compiled.memory_analysis()
     if analysis is None:
         return None
-    lying = sum(x.nbytes for x in jax.tree.leaves(resident))
+    lying = _bytes(resident)
     returned = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + returned - lying
 
@@ -57,3 +60,8 @@ def free_bytes() -> int | None:
         return None
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
     return None if free is None else free // jax.local_device_count()
+
+
+def _bytes(tree: PyTree) -> int:
+    leaves = [x for x in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    return sum(x.size * x.dtype.itemsize for x in leaves)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from cnnjax.ensemble.configs import member_configs
-from cnnjax.ensemble.together import HOWS, build_together, choose_how
+from cnnjax.ensemble.together import WAYS, build_together, choose_way
 from cnnjax.train import call_arguments
 from cnnjax.training_run import build
 from cnnjax.types import Config, Stream, TrainState
@@ -17,12 +17,12 @@ from cnnjax.types import Config, Stream, TrainState
 SEPARATE = "separate"
 
 
-def measure(config: Config, hows: Sequence[str] = HOWS, *, rounds: int = 5, seconds: float = 1.0) -> dict[str, Any]:
+def measure(config: Config, ways: Sequence[str] = WAYS, *, rounds: int = 5, seconds: float = 1.0) -> dict[str, Any]:
     """Times whole training steps, host work included, each way in turn in every round.
 
     Args:
       config: of the ensemble.
-      hows: ways to put the networks into one program; "separate", each after the other, is always measured.
+      ways: ways to put the networks into one program; "separate", each after the other, is always measured.
       rounds: how often each way is timed.
       seconds: least duration of one timing.
 
@@ -35,10 +35,10 @@ def measure(config: Config, hows: Sequence[str] = HOWS, *, rounds: int = 5, seco
     parts = build(configs[0])
     training, steps = parts.training, parts.training.steps_per_dispatch
     sides = {SEPARATE: _Side(training.init(), training.dispatch, training.stream, steps, 1)}
-    for how in hows:
-        together = build_together(parts, configs, how)
+    for way in ways:
+        together = build_together(parts, configs, way)
         state = together.stack(together.init())
-        sides[how] = _Side(state, together.dispatch, together.stream, steps, len(configs))
+        sides[way] = _Side(state, together.dispatch, together.stream, steps, len(configs))
     for side in sides.values():
         side.calibrate(seconds)
     rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -51,7 +51,7 @@ def measure(config: Config, hows: Sequence[str] = HOWS, *, rounds: int = 5, seco
         "members": len(configs),
         "batch_size": config.data.batch_size,
         "device": f"{parts.mesh.size} x {jax.devices()[0].device_kind}",
-        "chosen": choose_how(parts),
+        "chosen": choose_way(parts),
         "rounds": rounds,
         "ways": {
             name: {

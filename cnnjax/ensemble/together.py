@@ -15,33 +15,35 @@ from cnnjax.data.resident import train_stream
 from cnnjax.ensemble.configs import varied
 from cnnjax.ensemble.memory import check_fits
 from cnnjax.experiment import build_train_step, class_counts
-from cnnjax.step import Dispatch, Many, Sums, repeated
+from cnnjax.step import Many, Sums, repeated
 from cnnjax.training_run import Parts
 from cnnjax.types import Array, Config, PyTree, Stream, TrainState
 
-HOWS = ("vmap", "unrolled", "map")
+WAYS = ("vmap", "turns", "unrolled", "map")
 _AXES = (0, (None, 0, 0), 1, None)  # of the members in state, (data, keys, numbers), items, count
 
 
 class Together(NamedTuple):
-    """Networks that are trained in one step; their axis is the first of every array of the state.
+    """Networks that are trained in one step; their axis is the first of every array of the state, but in turns.
 
     Attributes:
       dispatch: compiled `(state, arrays, items, count) -> (state, rows)`; rows are [members, steps].
       stream: their batches, [members,B,...]; they share the data, not the order. Items have them on the second axis.
       init: the states before the first step, one a member.
       stack: puts one state a member together.
-      take: `take(state, i)` is the state of member i, on every device.
+      take: `take(i, state)` is the state of member i, on every device.
+      rows: `rows(i, rows)` are its sums, [steps].
     """
 
-    dispatch: Dispatch
+    dispatch: Any
     stream: Stream
     init: Callable[[], list[TrainState]]
-    stack: Callable[[Sequence[TrainState]], TrainState]
-    take: Callable[[TrainState, int], TrainState]
+    stack: Callable[[Sequence[TrainState]], Any]
+    take: Callable[[int, Any], TrainState]
+    rows: Callable[[int, Any], PyTree]
 
 
-def build_together(parts: Parts, configs: Sequence[Config], how: str) -> Together:
+def build_together(parts: Parts, configs: Sequence[Config], way: str) -> Together:
     """The compiled step of `configs`, which have one `program`.
 
     Over several devices the members are divided when their number allows it, and then nothing passes between
@@ -50,8 +52,8 @@ def build_together(parts: Parts, configs: Sequence[Config], how: str) -> Togethe
     Args:
       parts: built from the first of the configs.
       configs: one a member.
-      how: "vmap": one batched program; "unrolled": each member's operations after the other's in one program;
-        "map": a loop over the members in the program.
+      way: "vmap": one batched program; "turns": a program of one member, called for each in turn; "unrolled": the
+        operations of one member after the other's in one program; "map": a loop over the members in the program.
 
     Raises:
       UsageError: the members do not fit into the memory.
@@ -61,7 +63,7 @@ def build_together(parts: Parts, configs: Sequence[Config], how: str) -> Togethe
     image = jax.ShapeDtypeStruct(
         (training.stream.batch_size, *parts.dataset.splits["train"].image.shape[1:]), jnp.float32
     )
-    by_member = mesh.size > 1 and size % mesh.size == 0
+    by_member = way != "turns" and mesh.size > 1 and size % mesh.size == 0
     keys = jnp.stack([jax.random.key(each.seed) for each in configs])
     numbers = {n: jnp.asarray([each.optimizer[n] for each in configs], jnp.float32) for n in varied(configs)}
 
@@ -73,7 +75,7 @@ def build_together(parts: Parts, configs: Sequence[Config], how: str) -> Togethe
         train_step, *_ = build_train_step(config, training.model, image, classes, training.plan, **own)
         return train_step(state, batch, key)
 
-    many = over_members(repeated(one, steps), how)
+    many = repeated(one, steps) if way == "turns" else over_members(repeated(one, steps), way)
     everywhere, divided = devices.replicated(mesh), NamedSharding(mesh, PartitionSpec("data"))
     placed = divided if by_member else everywhere
     if by_member:
@@ -82,47 +84,73 @@ def build_together(parts: Parts, configs: Sequence[Config], how: str) -> Togethe
         many = jax.shard_map(many, mesh=mesh, in_specs=specs, out_specs=(of, of), check_vma=False)
     keys, numbers = jax.device_put((keys, numbers), placed)
     stream = _stream(parts, configs, (training.stream.arrays, keys, numbers))
+    items, count = jax.device_put((stream.items(0, steps), np.int32(steps)), everywhere)
+
+    def init() -> list[TrainState]:
+        return [training.init_from(jax.random.key(each.seed)) for each in configs]
+
+    if way == "turns":
+        dispatch = _Turns(many, everywhere)
+        states = [training.abstract_state] * size
+        check_fits(dispatch.lower(states, stream.arrays, items, count).compile(), stream.arrays, states[1:], config)
+        return Together(dispatch, stream, init, list, lambda i, state: state[i], lambda i, rows: rows[i])
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype, sharding=placed), training.abstract_state
     )
     jitted = jax.jit(many, donate_argnums=0, out_shardings=(placed, placed))
-    items, count = jax.device_put((stream.items(0, steps), np.int32(steps)), everywhere)
-    check_fits(jitted.lower(abstract, stream.arrays, items, count).compile(), training.stream.arrays, size, config)
+    check_fits(jitted.lower(abstract, stream.arrays, items, count).compile(), stream.arrays, [], config, size)
 
     @functools.partial(jax.jit, out_shardings=placed)
     def stack(states: Sequence[TrainState]) -> TrainState:
         return jax.tree.map(lambda *own: jnp.stack(own), *states)
 
     @functools.partial(jax.jit, out_shardings=everywhere)
-    def take(state: TrainState, i: Array | int) -> TrainState:
-        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), state)
+    def take(i: Array | int, state: TrainState) -> TrainState:
+        return _at(state, i, 0)
 
-    def init() -> list[TrainState]:
-        return [training.init_from(jax.random.key(each.seed)) for each in configs]
-
-    return Together(jitted, stream, init, stack, take)
+    return Together(jitted, stream, init, stack, take, lambda i, rows: jax.tree.map(lambda x: x[i], rows))
 
 
-def over_members(many: Many, how: str) -> Many:
-    """`many` of one network as that of all, `how` of HOWS."""
-    if how == "vmap":
+class _Turns:
+    """As a compiled call over all members, but each takes its turn: the state and the rows are lists."""
+
+    def __init__(self, many: Many, placed: NamedSharding):
+        def own_turn(state: TrainState, arrays: PyTree, items: PyTree, count: Array, i: Array) -> Any:
+            data, *rest = arrays
+            return many(state, (data, *_at(rest, i, 0)), _at(items, i, 1), count)
+
+        self._turn = jax.jit(own_turn, donate_argnums=0, out_shardings=(placed, placed))
+
+    def __call__(self, states: list[TrainState], *arguments: Any) -> tuple[list[TrainState], list[Sums]]:
+        done = [self._turn(state, *arguments, np.int32(i)) for i, state in enumerate(states)]
+        return [state for state, _ in done], [rows for _, rows in done]
+
+    def lower(self, states: list[TrainState], *arguments: Any) -> Any:
+        """As of a compiled function."""
+        return self._turn.lower(states[0], *arguments, np.int32(0))
+
+
+def over_members(many: Many, way: str) -> Many:
+    """`many` of one network as that of all, `way` of WAYS but turns."""
+    if way == "vmap":
         return jax.vmap(many, _AXES, 0)
 
     def own(i: Any, state: TrainState, arrays: PyTree, items: PyTree) -> tuple[TrainState, PyTree, PyTree]:
-        def at(tree: Any, axis: int) -> Any:
-            return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, axis, keepdims=False), tree)
-
         data, *rest = arrays
-        return at(state, 0), (data, *at(rest, 0)), at(items, 1)
+        return _at(state, i, 0), (data, *_at(rest, i, 0)), _at(items, i, 1)
 
     def all_members(state: TrainState, arrays: PyTree, items: PyTree, count: Array) -> tuple[TrainState, Sums]:
         size = jax.tree.leaves(state)[0].shape[0]
-        if how == "map":
+        if way == "map":
             return jax.lax.map(lambda i: many(*own(i, state, arrays, items), count), jnp.arange(size))
         done = [many(*own(i, state, arrays, items), count) for i in range(size)]
         return jax.tree.map(lambda *each: jnp.stack(each), *done)
 
     return all_members
+
+
+def _at(tree: PyTree, i: Any, axis: int) -> Any:
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, axis, keepdims=False), tree)
 
 
 def _stream(parts: Parts, configs: Sequence[Config], arrays: PyTree) -> Stream:
@@ -150,6 +178,21 @@ def _stream(parts: Parts, configs: Sequence[Config], arrays: PyTree) -> Stream:
     return base._replace(arrays=arrays, items=items, batch=batch)
 
 
-def choose_how(parts: Parts) -> str:
-    """How to train several networks in one program on this backend: what measured best."""
-    return "vmap"
+def choose_way(parts: Parts) -> str:
+    """How to train several networks at once: `config.ensemble_way`, or what measured best on this backend.
+
+    A batch of convolutions with different kernels is no larger product that a CPU could compute faster, and batching
+    costs copies (docs/sweeps.md has the numbers), so convolutional networks take turns there.
+    """
+    if parts.config.ensemble_way != "auto":
+        return parts.config.ensemble_way
+    return "turns" if jax.default_backend() == "cpu" and convolves(parts) else "vmap"
+
+
+def convolves(parts: Parts) -> bool:
+    """Whether the network has a convolution."""
+    training, image = parts.training, parts.dataset.splits["train"].image
+    shown = jax.ShapeDtypeStruct((1, *image.shape[1:]), jnp.float32)
+    state = training.abstract_state
+    traced = jax.make_jaxpr(functools.partial(training.model.apply, train=False))
+    return "conv" in str(traced(state.params, state.model_state, shown))

@@ -9,13 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from cnnjax import workdir as folder
 from cnnjax.checkpoint import FOLDER, Checkpoints
 from cnnjax.ensemble.memory import TooLarge
-from cnnjax.ensemble.together import build_together, choose_how
+from cnnjax.ensemble.together import build_together, choose_way
 from cnnjax.errors import Diverged
 from cnnjax.members import Member
 from cnnjax.optim import make_schedule
@@ -23,7 +20,7 @@ from cnnjax.report.environment import write_json
 from cnnjax.report.log import RunLog
 from cnnjax.train import fit
 from cnnjax.training_run import Parts, conclude, headline, train_run
-from cnnjax.types import Config, PyTree, TrainState
+from cnnjax.types import Config, TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +95,8 @@ def _train_part(parts: Parts, configs: Sequence[Config], paths: Sequence[Path], 
             _note_diverged(paths[0], error)
         return
     training, plan = parts.training, parts.training.plan
-    how = choose_how(parts)
-    together = build_together(parts, configs, how)
+    way = choose_way(parts)
+    together = build_together(parts, configs, way)
     with contextlib.ExitStack() as stack:
         checkpoints, logs, members = [], [], []
         for i, (config, path) in enumerate(zip(configs, paths, strict=True)):
@@ -108,11 +105,9 @@ def _train_part(parts: Parts, configs: Sequence[Config], paths: Sequence[Path], 
             kept = Checkpoints(path, keep=config.train.keep_checkpoints, keep_best=parts.chooses)
             checkpoints.append(stack.enter_context(contextlib.closing(kept)))
             logs.append(stack.enter_context(RunLog(path, resume_step=step)))
-            take = partial(_taken, together.take, i)
-            members.append(
-                Member(path.name, _schedule(parts, config), logs[i], kept, parts.evaluate, take, partial(_row, i))
-            )
-        logger.info("%s: %d networks at once (%s)", headline(parts), len(configs), how)
+            own = partial(together.take, i), partial(together.rows, i)
+            members.append(Member(path.name, _schedule(parts, config), logs[i], kept, parts.evaluate, *own))
+        logger.info("%s: %d networks at once (%s)", headline(parts), len(configs), way)
         if step is None:
             states = together.init()
         else:
@@ -190,11 +185,3 @@ def _schedule(parts: Parts, config: Config) -> Callable[[Any], Any]:
     plan = parts.training.plan
     peak = config.optimizer.learning_rate
     return make_schedule(config.schedule, peak=peak, num_steps=plan.num_steps, steps_per_epoch=plan.steps_per_epoch)
-
-
-def _taken(take: Callable[[TrainState, int], TrainState], i: int, state: TrainState) -> TrainState:
-    return take(state, i)
-
-
-def _row(i: int, rows: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: np.asarray(x)[i], rows)

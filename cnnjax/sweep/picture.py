@@ -16,6 +16,7 @@ from cnnjax.metrics import format_metric
 from cnnjax.report.figure import RED, figure, percent, shorten
 from cnnjax.sweep.grid import SEED
 
+GRAY = "#777777"
 MOST_NAMED = 10  # lines in a legend
 
 
@@ -35,7 +36,10 @@ def plot_sweep(document: dict[str, Any], records: dict[str, list[dict[str, Any]]
     metric, split = judged["metric"], judged["split"]
     along = _along(rows, document["keys"])
     series = list(dict.fromkeys(_line(row, along) for row in rows))
-    colors = dict(zip(series, _colors(len(series)), strict=True))
+    # One line through all: then the colours tell the courses of its values apart.
+    shade = (lambda row: str(row["values"][along])) if len(series) == 1 else (lambda row: _line(row, along))
+    shades = list(dict.fromkeys(map(shade, rows)))
+    colors = dict(zip(shades, _colors(len(shades)), strict=True))
     with figure(path, 7.2, 3.2) as drawn:
         left, right = drawn.subplots(1, 2, width_ratios=[1.15, 1])
         place = _places(left, rows, along)
@@ -46,16 +50,16 @@ def plot_sweep(document: dict[str, Any], records: dict[str, list[dict[str, Any]]
             done = [row for row in own if row["metrics"]]
             x = np.array([place(row) for row in done])
             y = np.array([row["metrics"][split][metric] for row in done])
-            left.plot(x, y, "o", color=colors[name], alpha=0.55, markeredgewidth=0)
+            left.scatter(x, y, s=14, c=[colors[shade(row)] for row in done], alpha=0.7, linewidths=0, zorder=3)
             at = np.unique(x)
             means = np.array([y[x == each].mean() for each in at])
-            left.plot(at, means, "-", color=colors[name], label=shorten(name or "mean", 7.5, 2.0))
+            left.plot(at, means, "-", color=colors.get(name, GRAY), label=shorten(name or "mean", 7.5, 2.0))
             lost = [place(row) for row in own if row["status"] == "diverged"]
             left.plot(lost, [bottom] * len(lost), "x", color=RED, markersize=5)
         left.set_xlabel(along)
         left.set_title(f"{split.capitalize()} {metric}, last step", loc="left")
         for row in rows:
-            _draw_course(right, records.get(row["name"], []), metric, split, colors[_line(row, along)])
+            _draw_course(right, records.get(row["name"], []), metric, split, colors[shade(row)])
         right.set_title(f"{split.capitalize()} {metric} during training", loc="left")
         right.set_xlabel("epoch")
         for panel in (left, right):

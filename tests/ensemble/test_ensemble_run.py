@@ -113,13 +113,13 @@ def test_runs_go_on_from_the_last_step_they_have_in_common():
 
 def test_as_many_at_once_as_allowed_or_as_fit(tiny, tmp_path, monkeypatch):
     trained = []
-    monkeypatch.setattr(training, "build_together", lambda parts, configs, how: trained.append(len(configs)) or 1 / 0)
+    monkeypatch.setattr(training, "build_together", lambda parts, configs, way: trained.append(len(configs)) or 1 / 0)
     configs, paths = [tiny(f"seed={i}") for i in range(5)], [tmp_path / str(i) for i in range(5)]
     parts = training_run.build(configs[0])
     with pytest.raises(ZeroDivisionError):
         train_together(parts, configs, paths, at_once=3)
 
-    def refusing(parts, configs, how):
+    def refusing(parts, configs, way):
         trained.append(len(configs))
         raise training.TooLarge("too large") if len(configs) > 2 else ZeroDivisionError
 

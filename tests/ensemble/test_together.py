@@ -10,7 +10,7 @@ import pytest
 from cnnjax.ensemble import memory
 from cnnjax.ensemble.configs import member_configs
 from cnnjax.ensemble.memory import TooLarge
-from cnnjax.ensemble.together import HOWS, build_together
+from cnnjax.ensemble.together import WAYS, build_together
 from cnnjax.experiment import build_train_step
 from cnnjax.optim import OPTIMIZERS, make_optimizer
 from cnnjax.training_run import build
@@ -28,8 +28,8 @@ EVERYTHING = (
 )
 
 
-def close(member: int, together, alone, *, rtol: float, atol: float) -> None:
-    np.testing.assert_allclose(together[member], alone, rtol=rtol, atol=atol)
+def close(together, alone, *, rtol: float, atol: float) -> None:
+    np.testing.assert_allclose(together, alone, rtol=rtol, atol=atol)
 
 
 def steps(dispatch, stream, state, count: int = 4):
@@ -38,22 +38,22 @@ def steps(dispatch, stream, state, count: int = 4):
     return jax.device_get(state), jax.device_get(rows)
 
 
-@pytest.mark.parametrize(("how", "size"), [("vmap", 2), ("vmap", 3), ("unrolled", 3), ("map", 2)])
-def test_members_are_the_separate_networks(tiny, how: str, size: int):
+@pytest.mark.parametrize(("way", "size"), [("vmap", 2), ("vmap", 3), ("turns", 2), ("unrolled", 3), ("map", 2)])
+def test_members_are_the_separate_networks(tiny, way: str, size: int):
     """Two members are divided over the two devices of the tests; of three, each batch is."""
-    assert how in HOWS and jax.device_count() == 2
+    assert way in WAYS and jax.device_count() == 2
     configs = member_configs(tiny(*EVERYTHING, f"ensemble_size={size}", "ensemble_learning_rates=()"))
     configs[1] = member_configs(tiny(*EVERYTHING, "seed=1", "optimizer.learning_rate=0.2"))[0]
     parts = build(configs[0])
-    together = build_together(parts, configs, how)
+    together = build_together(parts, configs, way)
     state, rows = steps(together.dispatch, together.stream, together.stack(together.init()))
     for i, config in enumerate(configs):
         alone = build(config).training
         own, own_rows = steps(alone.dispatch, alone.stream, alone.init())
-        jax.tree.map(partial(close, i, rtol=2e-4, atol=2e-6), state, own)
-        jax.tree.map(partial(close, i, rtol=1e-4, atol=1e-6), rows, own_rows)
-    kernels = jax.tree.leaves(state.params)[1]
-    assert not np.allclose(kernels[0], kernels[1])
+        jax.tree.map(partial(close, rtol=2e-4, atol=2e-6), together.take(i, state), own)
+        jax.tree.map(partial(close, rtol=1e-4, atol=1e-6), together.rows(i, rows), own_rows)
+    kernels = [jax.tree.leaves(together.take(i, state).params)[1] for i in (0, 1)]
+    assert not np.allclose(*kernels)
 
 
 def test_members_begin_bit_for_bit_as_separate_networks_and_share_the_data(tiny):
@@ -63,12 +63,12 @@ def test_members_begin_bit_for_bit_as_separate_networks_and_share_the_data(tiny)
     state = together.stack(together.init())
     alone = [build(config).training for config in configs]
     for i, own in enumerate(alone):
-        jax.tree.map(np.testing.assert_array_equal, together.take(state, i), own.init())
+        jax.tree.map(np.testing.assert_array_equal, together.take(i, state), own.init())
     assert together.stream.arrays[0] is parts.training.stream.arrays
     batch = together.stream.batch(together.stream.arrays, jax.tree.map(lambda x: x[0], together.stream.items(5, 1)))
     for i, own in enumerate(alone):
         theirs = own.stream.batch(own.stream.arrays, jax.tree.map(lambda x: x[0], own.stream.items(5, 1)))
-        jax.tree.map(partial(close, i, rtol=0, atol=0), batch, theirs)
+        jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda x: x[i], batch), theirs)  # noqa: B023
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

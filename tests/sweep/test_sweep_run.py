@@ -42,7 +42,7 @@ def test_a_sweep_trains_every_point_and_tells_the_best(tmp_path, monkeypatch):
     monkeypatch.setattr(
         training,
         "build_together",
-        lambda parts, configs, how: together.append(len(configs)) or build(parts, configs, how),
+        lambda parts, configs, way: together.append(len(configs)) or build(parts, configs, way),
     )
     grid = ("model.hidden=(8,),(4,)", "optimizer.learning_rate=0.05,3e38", "seed=0,1")
     results = sweep(tmp_path / "all", *grid)
@@ -72,7 +72,7 @@ def test_a_sweep_goes_on_and_grows_but_becomes_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(
         training,
         "build_together",
-        lambda parts, configs, how: built.append([c.seed for c in configs]) or build(parts, configs, how),
+        lambda parts, configs, way: built.append([c.seed for c in configs]) or build(parts, configs, way),
     )
     assert sweep(tmp_path, "seed=0,1", "optimizer.learning_rate=0.05") == first and not built
     grown = sweep(tmp_path, "seed=0,1,5,3", "optimizer.learning_rate=0.05")
