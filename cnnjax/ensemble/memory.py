@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from cnnjax.errors import UsageError
 from cnnjax.report.table import format_bytes
@@ -63,5 +64,5 @@ def free_bytes() -> int | None:
 
 
 def _bytes(tree: PyTree) -> int:
-    leaves = [x for x in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    leaves = [x for x in jax.tree.leaves(tree) if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
     return sum(x.size * x.dtype.itemsize for x in leaves)
