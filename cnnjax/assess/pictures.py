@@ -50,3 +50,28 @@ def plot_reliability(found: dict[str, Any], path: Path, *, title: str) -> None:
         panels[0, 0].yaxis.set_major_formatter(FuncFormatter(percent))
         panels[1, 0].set_ylabel("images")
         drawn.suptitle(shorten(title, 9, 5.4, "bold"), fontweight="bold")
+
+
+def plot_ablation(document: dict[str, Any], path: Path, *, title: str) -> None:
+    """A row a setting: the mean with its standard deviation over seeds, and a dot a run."""
+    rows = [each for each in document["settings"] if each["mean"] is not None]
+    metric, names = document["metric"], [each["name"].replace("_", " ", 1) for each in rows]
+    colors = {"none": "#888888", "only": BLUE, "without": ORANGE, "all": GREEN}
+    with figure(path, 5.2, 0.9 + 0.26 * len(rows)) as drawn:
+        panel = drawn.subplots()
+        for place, (each, name) in enumerate(zip(rows, names, strict=True)):
+            color = colors[name.split(" ")[0]]
+            spread = each["std"] if each["std"] is not None else 0.0
+            panel.errorbar(each["mean"], place, xerr=spread, fmt="D", color=color, capsize=2.5, linewidth=1.2)
+            panel.plot(
+                each["values"], [place + 0.18] * len(each["values"]), "o", color=color, alpha=0.45, markersize=2.5
+            )
+        for name in ("none", "all"):
+            if name in names:
+                panel.axvline(rows[names.index(name)]["mean"], color=colors[name], linewidth=0.7, linestyle=":")
+        panel.set_yticks(range(len(rows)), [shorten(name, 7.5, 1.6) for name in names])
+        panel.invert_yaxis()
+        panel.set_xlabel(f"{document['split']} {metric}; diamond: mean ± standard deviation over seeds, dot: a run")
+        if metric.endswith("accuracy"):
+            panel.xaxis.set_major_formatter(FuncFormatter(percent))
+        drawn.suptitle(shorten(title, 9, 5.0, "bold"), fontweight="bold")

@@ -101,6 +101,9 @@ def augmented(augment: Config, mean: tuple[float, ...], *, seed: int, num_views:
     augment = augment.copy_and_resolve_references()
     with augment.unlocked():
         augment.mirror_mode = "random"  # views have no epochs to alternate between
+    augment = augment.copy_and_resolve_references()
+    with augment.unlocked():
+        augment.mirror_mode = "random"  # alternating flips go by the epoch, and a view has none
     change = make_augment(augment, mean)
     if not _changes(augment):
         mixing = " but mixing, which has no view of its own" if needs_partner(augment) else ""
