@@ -27,7 +27,16 @@ functional: Any = torch.nn.functional
 Step = Callable[[Any], Any]
 
 EAGER, COMPILED = "torch, eager", "torch, compiled"
-MUST_BE = {"optimizer.l1": 0.0, "train.ema_decay": 0.0, "train.accumulate": 1}
+MUST_BE = {
+    "optimizer.l1": 0.0,
+    "optimizer.factors": (),
+    "optimizer.decay_factors": (),
+    "optimizer.freeze_after": (),
+    "optimizer.lookahead": 0,
+    "task.class_weights": "none",
+    "train.ema_decay": 0.0,
+    "train.accumulate": 1,
+}
 
 
 def make_sides(subject: Subject, mode: str, *, compiled: bool = True) -> tuple[list[Side], str | None]:
@@ -45,6 +54,9 @@ def make_sides(subject: Subject, mode: str, *, compiled: bool = True) -> tuple[l
     config = subject.config
     _check(config)
     torch.set_num_threads(threads())
+    # As JAX: the fastest algorithm by trial, and float32 products on tensor cores unless the config says otherwise.
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.train.matmul_precision == "default"
     device = _device()
     name = config.model.name
     arguments = twin_arguments(config, NETWORKS, NETWORKS.get(name), subject.num_classes, "torch")

@@ -80,6 +80,8 @@ def measure(config: Config, name: str, options: Options) -> Measured:
             raise UsageError(f"--mode={options.mode} has no peer; --peer is for train and eval")
         peers.check_installed(options.peer)
         config = peers.comparable(config)
+    if config.ensemble_size > 1:
+        raise UsageError("bench times one network: leave config.ensemble_size at 1; 'run.py ensemble' times several")
     devices.use_compilation_cache()
     devices.set_up(config.train)
     if options.cold:

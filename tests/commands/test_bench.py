@@ -61,6 +61,11 @@ def test_ours_beside_torch(tiny, mode, monkeypatch: pytest.MonkeyPatch):
         measure(tiny("optimizer.l1=0.1"), "tiny", QUICK._replace(peer="torch"))
 
 
+def test_several_networks_are_timed_elsewhere(tiny):
+    with pytest.raises(UsageError, match="leave config"):
+        measure(tiny("ensemble_size=2"), "tiny", QUICK)
+
+
 def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RunError, match="uv run --group peers"):
