@@ -284,6 +284,14 @@ ADDED: dict[str, Any] = {
     "optimizer.factors": (),
     "optimizer.freeze_after": (),
     "unfreeze": (),
+    "task.ssim_weight": 0.0,
+    "task.kl_weight": 1.0,
+    "task.sparsity": "l1",
+    "task.sparsity_weight": 0.0,
+    "task.sparsity_target": 0.05,
+    "augment.noise": 0.0,
+    "augment.noise_drop": 0.0,
+    "data.attribute": "",
 }
 """Keys that older runs do not have, each with the value that does what was done before there was such a key."""
 
@@ -339,6 +347,11 @@ RULES: dict[str, Rule] = {
     "data.synthetic.num_classes": _number(lambda x: x >= 2, "2 or more"),
     "task.class_weights": _one_of("none", "balanced"),
     "task.label_smoothing": _BELOW_1,
+    "task.ssim_weight": _AT_LEAST_0,
+    "task.kl_weight": _AT_LEAST_0,
+    "task.sparsity_weight": _AT_LEAST_0,
+    "task.sparsity": _one_of("l1", "kl"),
+    "task.sparsity_target": _number(lambda x: 0 < x < 1, "above 0, below 1"),
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.momentum": _BELOW_1,
     "optimizer.beta1": _BELOW_1,

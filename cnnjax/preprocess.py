@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from cnnjax.augment import make_alternate, make_augment, make_mix, needs_partner
 from cnnjax.augment.arithmetic import unfused
+from cnnjax.augment.noise import has_noise, make_noise
 from cnnjax.errors import UsageError
 from cnnjax.protocols.views import MakeView
 from cnnjax.types import Array, Batch, Config, PrepareFn
@@ -20,6 +21,7 @@ PrepareViewFn = Callable[[Batch, Mapping[str, Array]], Array]
 AUGMENT_STREAM = 0x61756721
 MIX_STREAM = 0x6D697821
 MIRROR_STREAM = 0x6D697272
+NOISE_STREAM = 0x6E6F6973
 
 
 def make_prepare(data: Config, augment: Config, num_classes: int) -> tuple[PrepareFn, PrepareFn]:
@@ -35,7 +37,8 @@ def make_prepare(data: Config, augment: Config, num_classes: int) -> tuple[Prepa
       float32, normalised, and `partner` taken out. `key` is the run's, `jax.random.key(config.seed)`.
       prepare_train augments first, by random numbers of (key, epoch, example) alone: the batch must hold both.
       When `augment` mixes, the batch must hold a `partner`, which is augmented just as it is by itself, and
-      `label` becomes float32 [B,K]; otherwise it stays int32 [B]. prepare_eval uses no randomness.
+      `label` becomes float32 [B,K]; otherwise it stays int32 [B]. With noise of the input the batch gains `clean`,
+      the same images without it. prepare_eval uses no randomness and no noise.
 
     Raises:
       UsageError: a number of `config.augment`, `mean` or `std` is out of range. When traced: their length is
@@ -44,6 +47,7 @@ def make_prepare(data: Config, augment: Config, num_classes: int) -> tuple[Prepa
     mean, std = _numbers(data, "mean"), _numbers(data, "std")
     change, alternate = make_augment(augment, mean), make_alternate(augment)
     mix = make_mix(augment) if needs_partner(augment) else None
+    noise = make_noise(augment) if has_noise(augment) else None
 
     normalise = partial(_normalised, mean=mean, std=std)
 
@@ -65,7 +69,10 @@ def make_prepare(data: Config, augment: Config, num_classes: int) -> tuple[Prepa
                 jax.nn.one_hot(label, num_classes),
                 jax.nn.one_hot(partner["label"], num_classes),
             )
-        return _with(batch, normalise(image), label)
+        if noise is None:
+            return _with(batch, normalise(image), label)
+        noisy = _with(batch, normalise(noise(_row_keys(key, NOISE_STREAM, batch), image)), label)
+        return Batch(**{**noisy, "clean": normalise(image)})
 
     def prepare_eval(key: Array, batch: Batch) -> Batch:
         return _with(batch, normalise(_to_float(batch["image"])), batch["label"])

@@ -37,6 +37,8 @@ from cnnjax.predict import make_infer
 from cnnjax.report.environment import write_json
 from cnnjax.report.log import METRICS_FILE, RunLog, read_metrics
 from cnnjax.report.table import format_bytes, format_count, format_duration, format_table
+from cnnjax.strips import FOLDER as STRIPS
+from cnnjax.strips import with_strips
 from cnnjax.train import fit
 from cnnjax.types import Config, Dataset, Split, TrainState
 
@@ -105,12 +107,14 @@ def _trained(parts: Parts, path: Path, started: float, *, draws: bool) -> str:
         if step is None and parts.config.data.source.startswith("folder:"):  # one's own pictures
             logger.info("\n%s\n", overview(parts.dataset, parts.config.data))
         log = stack.enter_context(RunLog(path, resume_step=step))
+        split = parts.eval_split
+        evaluate = with_strips(parts.evaluate, parts.config, training.model, parts.dataset, split, path)
         state = fit(
             state,
             training.dispatch,
             training.stream,
             training.plan,
-            [Member("", training.schedule, log, checkpoints, parts.evaluate)],
+            [Member("", training.schedule, log, checkpoints, evaluate)],
             steps_per_dispatch=training.steps_per_dispatch,
             eval_split=parts.eval_split,
             keep_best=parts.chooses,
@@ -274,6 +278,7 @@ def _written(path: Path) -> str:
         (CONFUSION, "which classes are taken for which"),
         (MISTAKES, "the worst errors"),
         (RECONSTRUCTIONS, "pictures beside what the network made of them"),
+        (STRIPS, "a few pictures above what the network made of them, at each evaluation"),
         ("checkpoints", "the last and the best parameters"),
     )
     return "\n".join(f"{path / name}  {what}" for name, what in files if (path / name).exists())

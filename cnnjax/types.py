@@ -58,6 +58,7 @@ class Batch(TypedDict):
     example: NotRequired[Array]  # [B] int32, the row of the split: with epoch, the source of randomness
     epoch: NotRequired[Array]  # [B] int32
     partner: NotRequired["Batch"]  # the rows to mix with (mixup, cutmix)
+    clean: NotRequired[Array]  # [B,H,W,C] `image` before input noise: what a denoising network is to give back
 
 
 class TrainState(NamedTuple):

@@ -53,6 +53,7 @@ def get_config(variant: str = "") -> Config:
     data.dir = placeholder(str)
     data.train_split = "train"  # names (or slices, "train[:10%]") of the source's splits
     data.test_split = "test"
+    data.attribute = ""  # tfds: a yes-or-no feature that is the label ("Smiling" of celeb_a); "": the set's own label
     data.labels = ()  # keep only these label names, in this order; (): all
     data.validation_fraction = 0.1  # of train, carved by split_seed when the source has no validation split
     data.test_fraction = 0.2  # of all, carved likewise when the source has no test split
@@ -105,6 +106,9 @@ def get_config(variant: str = "") -> Config:
     augment.erase = 0.0  # probability of a random rectangle filled with noise (random erasing)
     augment.mixup = 0.0  # alpha of Beta(alpha, alpha)
     augment.cutmix = 0.0  # alpha of Beta(alpha, alpha); with mixup on too, each image takes either
+    # Noise of the input alone, last of all: what a reconstruction is compared with stays clean (denoising).
+    augment.noise = 0.0  # std of Gaussian noise on each value, in units of the full range
+    augment.noise_drop = 0.0  # probability that a pixel turns black
 
     config.task = task = ConfigDict()
     task.name = "classification"  # classification | reconstruction
@@ -114,6 +118,11 @@ def get_config(variant: str = "") -> Config:
     task.class_weights = "none"
     task.label_smoothing = 0.0  # classification: probability taken from the true class and spread over all K
     task.reconstruction_loss = "mse"  # reconstruction, pixels in 0..1; mse | bce (cross-entropy, nats a pixel)
+    task.ssim_weight = 0.0  # reconstruction: adds this times 1 - SSIM (Wang et al. 2004) to the loss
+    task.kl_weight = 1.0  # a variational network: times KL(latent, standard normal), in nats over the values a picture
+    task.sparsity = "l1"  # of the latent; l1: mean |latent| | kl: KL(sparsity_target, mean sigmoid of a unit), nats
+    task.sparsity_weight = 0.0  # times which it joins the loss
+    task.sparsity_target = 0.05  # kl: share of pictures that a unit is to be on for
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "sgd"  # sgd | adam | adamw | rmsprop | lars | lion

@@ -8,14 +8,14 @@ ROOT = Path(__file__).parents[1]
 # Lower layers first. A module may import from its own layer's package and from layers before it.
 LAYERS = (
     ("types", "errors"),
-    ("patterns", "param_groups"),
+    ("patterns", "param_groups", "ssim"),
     ("config", "metrics", "tasks", "optim", "lookahead", "data", "augment", "report", "layers", "checksums"),
     ("models", "preprocess", "inspect", "see", "devices", "checkpoint", "protocols"),
     ("step", "evaluate", "outline"),
     ("members",),
     ("train", "workdir"),
     ("experiment",),
-    ("predict", "training_run", "weights", "export", "architectures", "views", "page"),
+    ("predict", "strips", "training_run", "weights", "export", "architectures", "views", "page", "latent"),
     ("bench", "ensemble", "sweep"),
     ("assess",),
     ("commands",),

@@ -177,3 +177,30 @@ def test_alternating_flips_leave_the_other_draws_as_they_were():
     numbers: Any = {"shift": 1, "brightness": 0.3}
     (alone, _), (both, _) = prepare(**numbers), prepare(**numbers, mirror=1.0, mirror_mode="alternating")
     np.testing.assert_array_equal(run(both, rows(EVERYONE, 1))["image"], run(alone, rows(EVERYONE, 1))["image"])
+
+
+def test_noise_is_on_the_input_alone_and_each_row_s_own():
+    train, evaluation = prepare(mean=(0.5,), std=(0.25,), noise=0.1, mirror=0.5)
+    quiet, _ = prepare(mean=(0.5,), std=(0.25,), mirror=0.5)
+    noisy: Any = run(train, rows(EVERYONE))
+    assert (
+        "clean" in noisy
+        and "clean" not in run(evaluation, rows(EVERYONE))
+        and "clean" not in run(quiet, rows(EVERYONE))
+    )
+    np.testing.assert_array_equal(noisy["clean"], run(quiet, rows(EVERYONE))["image"])
+    noise = np.asarray(noisy["image"] - noisy["clean"]) * 0.25
+    assert abs(noise.mean()) < 0.005 and abs(noise.std() - 0.1) < 0.005  # of 2,592 values
+    few = np.array([7, 3])
+    np.testing.assert_array_equal(run(train, rows(few))["image"], noisy["image"][few])
+    assert not np.array_equal(run(train, rows(few, epoch=1))["image"], noisy["image"][few])
+
+
+def test_dropped_pixels_are_black_in_all_channels():
+    train, _ = prepare(noise_drop=0.25)
+    prepared: Any = run(train, rows(EVERYONE))
+    black = np.asarray(prepared["image"] == 0).all(axis=-1)
+    kept = np.asarray(prepared["image"] == prepared["clean"]).all(axis=-1)
+    assert (black | kept).all() and abs(black.mean() - 0.25) < 0.06
+    with pytest.raises(UsageError, match=r"config.augment.noise_drop = 1"):
+        prepare(noise_drop=1.0)

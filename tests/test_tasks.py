@@ -106,6 +106,59 @@ def test_perfect_and_hopeless_pictures_stay_finite():
         assert np.isfinite(task({"recon": 1 - image["image"]}, image)["loss"]).all() and np.isfinite(gradient).all()
 
 
+def test_the_similarity_term_by_hand_and_its_report():
+    flat = {"recon": jnp.full((1, 12, 12, 1), 0.75)}
+    image = Batch(image=jnp.full((1, 12, 12, 1), 0.25), label=jnp.zeros(1, jnp.int32), mask=jnp.ones(1))
+    similarity = (2 * 0.1875 + 1e-4) / (0.0625 + 0.5625 + 1e-4)
+    got = reconstruction(ssim_weight=0.5)(flat, image)
+    np.testing.assert_allclose([got["ssim"][0], got["loss"][0]], [similarity, 0.25 + 0.5 * (1 - similarity)], rtol=1e-4)
+    assert "ssim" not in reconstruction()(flat, image)
+    reported = reconstruction(report_ssim=True)(flat, image)
+    assert reported["loss"] == reported["mse"] and reported["ssim"] == got["ssim"]
+
+
+def test_a_denoising_network_is_compared_with_the_clean_picture():
+    clean, recon = pictures([[0.0, 1.0]]), {"recon": jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1)}
+    noisy = Batch(**{**pictures([[0.3, 0.6]]), "clean": clean["image"]})
+    assert reconstruction()(recon, noisy)["mse"] == 0
+    assert reconstruction()(recon, clean | {"clean": noisy["image"]})["mse"] > 0.01  # pyright: ignore[reportArgumentType]
+
+
+def test_the_divergence_of_a_variational_latent_by_hand():
+    image = pictures([[0.0, 1.0], [0.0, 1.0]])
+    # N(0, 1) is 0 nats away; N(1, e) in one of two dimensions (1 + e - 1 - 1) / 2.
+    outputs = {
+        "recon": image["image"],
+        "latent_mean": jnp.array([[0.0, 0.0], [1.0, 0.0]]),
+        "latent_log_variance": jnp.array([[0.0, 0.0], [1.0, 0.0]]),
+    }
+    got = reconstruction(kl_weight=3.0)(outputs, image)
+    np.testing.assert_allclose(got["kl"], [0, (np.e - 1) / 2], rtol=1e-5)
+    np.testing.assert_allclose(got["loss"], 3 * got["kl"] / 2, rtol=1e-5)  # a picture has 2 values
+    # Against the definition: the mean of log q(z) - log p(z) under q, by quadrature.
+    z = np.linspace(-15, 20, 20001)
+    log_q, log_p = -((z - 1) ** 2) / (2 * np.e) - 0.5, -(z**2) / 2
+    q = np.exp(log_q) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(got["kl"][1], np.sum(q * (log_q - log_p)) * (z[1] - z[0]), rtol=1e-3)
+
+
+def test_sparsity_by_hand_padding_left_out():
+    image = pictures([[0.0, 1.0]] * 3)
+    image["mask"] = jnp.array([1.0, 1.0, 0.0])
+    logit = np.log(0.4 / 0.6)
+    outputs = {"recon": image["image"], "latent": jnp.array([[0.0, -2.0], [logit, 4.0], [9.0, 9.0]])}
+    l1 = reconstruction(sparsity_weight=0.1)(outputs, image)
+    np.testing.assert_allclose(l1["sparsity"][:2], [1.0, (4 - logit) / 2], rtol=1e-5)
+    np.testing.assert_allclose(l1["loss"], 0.1 * l1["sparsity"], rtol=1e-5)
+    kl = reconstruction(sparsity="kl", sparsity_weight=2.0, sparsity_target=0.2)(outputs, image)
+    p = np.array([0.45, (1 / (1 + np.exp(2)) + 1 / (1 + np.exp(-4))) / 2])  # 0.45: the mean of 0.5 and 0.4
+    wanted = np.mean(0.2 * np.log(0.2 / p) + 0.8 * np.log(0.8 / (1 - p)))
+    np.testing.assert_allclose(kl["sparsity"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(kl["loss"], 2 * wanted, rtol=1e-5)
+    with pytest.raises(UsageError, match=r"unknown config\.task\.sparsity 'l2'"):
+        reconstruction(sparsity="l2")
+
+
 def test_a_task_that_does_not_fit_the_network_says_which_does():
     recon, logits = {"recon": jnp.zeros((1, 1, 2, 1))}, {"logits": jnp.zeros((1, 3))}
     with pytest.raises(UsageError, match=r"needs .*'logits'; this one is for config.task.name=reconstruction"):
@@ -123,6 +176,13 @@ def test_the_task_of_a_config(tiny):
     recon = jnp.full((1, 1, 2, 1), 0.5)
     got = make_task(config.task, config.data, train=True)({"recon": recon}, pictures([[-1.0, 1.0]]))
     np.testing.assert_allclose([got["loss"][0], got["mse"][0]], [np.log(2), 0.25], rtol=1e-5)
+
+
+def test_sparsity_is_for_training_and_similarity_always_reported(tiny):
+    config = tiny("task.name=reconstruction", "task.sparsity_weight=1", "task.sparsity=kl")
+    outputs = {"recon": jnp.zeros((1, 1, 2, 1)), "latent": jnp.zeros((1, 3))}
+    names = [set(make_task(config.task, config.data, train=t)(outputs, pictures([[0, 1]]))) for t in (True, False)]
+    assert names[0] - names[1] == {"sparsity"} and names[1] - names[0] == {"ssim"}
 
 
 def test_metrics_as_tables_show_them():

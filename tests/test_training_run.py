@@ -105,7 +105,10 @@ def test_a_network_that_reconstructs_has_pictures_and_its_own_metrics(tiny, tmp_
     assert (tmp_path / "reconstructions.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "confusion.png").exists() and "confusion.png" not in text and "dB" in text
     results = json.loads((tmp_path / "results.json").read_text())
-    assert list(results["last"]["test"]) == ["loss", "mse", "psnr"]
+    assert list(results["last"]["test"]) == ["loss", "mse", "psnr", "ssim"]
+    strips = sorted((tmp_path / "reconstructions").glob("*.png"))
+    assert [strip.stem for strip in strips] == [f"step_0000000{step}" for step in (2, 3, 4, 6)]
+    assert all(strip.stat().st_size < 20_000 for strip in strips) and strips[0].read_bytes() != strips[-1].read_bytes()
     assert train_run(tiny(*AUTOENCODER, "data.mean=(0.3,)", "data.std=(0.2,)"), str(tmp_path)) in text
 
 

@@ -43,6 +43,8 @@ _RULES: dict[str, Rule] = {
     "erase": _FRACTION,
     "mixup": _NOT_NEGATIVE,
     "cutmix": _NOT_NEGATIVE,
+    "noise": _FRACTION,
+    "noise_drop": _within(0, 0.999, "in 0..1, below 1"),
 }
 
 

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     from cnnjax import devices
     from cnnjax.report.environment import write_json
-    from cnnjax.views.subject import choose, load_subject
+    from cnnjax.views.subject import choose, load_subject, parse_indices
 
     devices.use_compilation_cache()
     subject = load_subject(args.workdir, args.checkpoint, args.split, args.overrides)
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         subject,
         args.workdir,
         files=args.image,
-        indices=_indices(args.index),
+        indices=parse_indices(args.index),
         layer=args.layer,
         unit=args.unit,
         target=args.target,
@@ -72,12 +72,3 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(document, ensure_ascii=False))
     return 0
-
-
-def _indices(text: str) -> list[int]:
-    from cnnjax.errors import UsageError
-
-    try:
-        return [int(part) for part in text.split(",")] if text else []
-    except ValueError:
-        raise UsageError(f"--index is {text!r}; give rows as whole numbers, --index=0,17") from None

@@ -17,11 +17,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from cnnjax.data import raw
 from cnnjax.data.images import read_picture
+from cnnjax.data.tfds_features import boolean_features, image_and_attribute, image_and_label
 from cnnjax.errors import RunError, UsageError, unknown
 from cnnjax.types import Config, Records, Source
 
@@ -49,19 +49,22 @@ def load_source(name: str, data: Config) -> Source:
 
     Args:
       name: NAME, NAME/CONFIG or NAME:VERSION of a set of tensorflow-datasets, or of a prepared one of the user's own.
-      data: config.data; reads dir.
+      data: config.data; reads dir and attribute.
 
     Returns:
-      A source with all splits of the set. Labels without names are called "0", "1", ...
+      A source with all splits of the set. Labels without names are called "0", "1", ...; those of an attribute
+      "not NAME" and "NAME".
 
     Raises:
-      UsageError: there is no such set.
+      UsageError: there is no such set, or it has no such attribute.
       RunError: it is not on this machine and not to be had, or is no image classification set.
     """
     wanted, folder = parse_name(name), data_folder(data.dir)
     builder = find_prepared(wanted, folder)
     if builder is not None:
-        return _prepared_source(builder)
+        return _prepared_source(builder, data.attribute)
+    if data.attribute and wanted.name in raw.SETS:
+        raise UsageError(unknown("attribute (config.data.attribute)", data.attribute, ()))
     if wanted.name in raw.SETS:
         source = raw.load_source(wanted.name, folder)
         if source is None:
@@ -144,9 +147,13 @@ def _not_there(name: Name, folder: pathlib.Path, reason: str = "") -> str:
     )
 
 
-def _prepared_source(builder: Any) -> Source:
-    image, label = _image_and_label(builder)
-    feature = builder.info.features[label]
+def _prepared_source(builder: Any, attribute: str) -> Source:
+    if attribute:
+        image, label = image_and_attribute(builder, attribute)
+        names = (f"not {attribute}", attribute)
+    else:
+        image, label = image_and_label(builder)
+        names = tuple(str(name) for name in builder.info.features[label].names)
     digest = hashlib.sha256()
     splits = {}
     for split, info in builder.info.splits.items():
@@ -161,29 +168,13 @@ def _prepared_source(builder: Any) -> Source:
         if info.num_examples:
             splits[split] = _records(builder, split, image, label)
     logger.info("%s: prepared set in %s", builder.name, builder.data_path)
-    names = tuple(str(name) for name in feature.names)
     return Source(builder.name, names, splits, f"tfds-1 {builder.info.full_name} {digest.hexdigest()}")
 
 
-def _image_and_label(builder: Any) -> tuple[str, str]:
-    """The names of the features to learn from and to learn."""
-    import tensorflow_datasets as tfds
-
-    features = builder.info.features
-    kinds = (tfds.features.Image, tfds.features.ClassLabel)
-    found = [[key for key, feature in features.items() if isinstance(feature, kind)] for kind in kinds]
-    pair = builder.info.supervised_keys or ()
-    if len(pair) == 2 and pair[0] in found[0] and pair[1] in found[1]:
-        image, label = pair
-    elif [len(keys) for keys in found] == [1, 1]:
-        ((image,), (label,)) = found
-    else:
-        held = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in sorted(features.items()))
-        raise RunError(f"{builder.info.full_name} is no image classification set: it holds {held}; choose another")
-    if np.dtype(features[image].np_dtype).name not in ("uint8", "uint16") or features[label].num_classes is None:
-        held = " ".join(f"{features[image]} and {features[label]}".split())
-        raise RunError(f"{builder.info.full_name} has pixels or labels of unknown range ({held}); choose another set")
-    return image, label
+def attributes(name: str, data: Config) -> list[str]:
+    """The yes-or-no features of a prepared set, which config.data.attribute may name; none of one that is not there."""
+    builder = find_prepared(parse_name(name), data_folder(data.dir))
+    return [] if builder is None else list(boolean_features(builder))
 
 
 def _records(builder: Any, split: str, image: str, label: str) -> Records:

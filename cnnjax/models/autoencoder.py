@@ -4,8 +4,9 @@
 The decoder enlarges without transposed convolution, whose overlapping windows leave a checkerboard (Odena, Dumoulin
 and Olah 2016, doi:10.23915/distill.00003): "resize" repeats each pixel twice along both axes and convolves;
 "depth_to_space" convolves to four times the channels and lays them out as 2x2 pixels (Shi et al. 2016,
-arXiv:1609.05158). The encoder halves with stride 2. Pixels of `recon` are in 0..1, whatever the input's
-normalisation. Initialisation: He et al. 2015 (arXiv:1502.01852).
+arXiv:1609.05158). The encoder halves with stride 2. A variational one (Kingma and Welling 2014, arXiv:1312.6114)
+gives the latent's mean and log variance, decodes a draw from them in training and the mean otherwise. Pixels of
+`recon` are in 0..1, whatever the input's normalisation. Initialisation: He et al. 2015 (arXiv:1502.01852).
 
 Encoder and decoder are functions of their own too (`make_halves`), over the same parameters.
 Parameters at 32x32x1, latent 32, widths (32, 64, 128): 318,369 with "resize", 596,004 with "depth_to_space".
@@ -14,6 +15,7 @@ Parameters at 32x32x1, latent 32, widths (32, 64, 128): 318,369 with "resize", 5
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from cnnjax.errors import UsageError, unknown
@@ -46,14 +48,23 @@ def depth_to_space(x: Array) -> Array:
 class _Encoder(nn.Module):
     latent: int
     widths: Sequence[int]
+    variational: bool
 
     @nn.compact
-    def __call__(self, image: Array) -> Outputs:
+    def __call__(self, image: Array, *, draw: bool = False) -> Outputs:
         outputs, x = {}, image
         for i, width in enumerate(self.widths, start=1):
             x = nn.relu(Conv(width, 3, stride=2, padding=1, name=f"enc{i}")(x))  # [B,H/2^i,W/2^i,width]
             outputs[f"enc{i}"] = x
-        return {"latent": nn.Dense(self.latent, name="latent")(x.reshape(x.shape[0], -1)), **outputs}  # [B,D]
+        x = x.reshape(x.shape[0], -1)
+        mean = nn.Dense(self.latent, name="latent")(x)  # [B,D]
+        if not self.variational:
+            return {"latent": mean, **outputs}
+        log_variance = nn.Dense(self.latent, name="log_variance")(x)  # [B,D]
+        latent = mean
+        if draw:  # the reparameterisation: the gradient passes through mean and variance
+            latent += jnp.exp(log_variance / 2) * jax.random.normal(self.make_rng("dropout"), mean.shape, mean.dtype)
+        return {"latent": latent, "latent_mean": mean, "latent_log_variance": log_variance, **outputs}
 
 
 class _Decoder(nn.Module):
@@ -87,13 +98,13 @@ class _Autoencoder(nn.Module):
     widths: Sequence[int]
     decoder: str
     activation: str
+    variational: bool
 
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Outputs:
-        del train  # neither dropout nor running statistics
         height, width, channels = image.shape[1:]
         check_image_size(height, width, len(self.widths))
-        encoded = _Encoder(self.latent, self.widths, name="encoder")(image)
+        encoded = _Encoder(self.latent, self.widths, self.variational, name="encoder")(image, draw=train)
         decoder = _Decoder((height, width, channels), self.widths, self.decoder, self.activation, name="decoder")
         return {**encoded, **decoder(encoded["latent"])}
 
@@ -104,8 +115,12 @@ def autoencoder(
     widths: tuple[int, ...] = (32, 64, 128),
     decoder: str = "resize",
     activation: str = "sigmoid",
+    variational: bool = False,
 ) -> Model:
     """Outputs `recon` [B,H,W,C], `latent` [B,D], and the maps `enc1`..., `dec1`...
+
+    A variational one also gives `latent_mean` and `latent_log_variance` [B,D]; `latent` is the mean in evaluation and
+    a draw in training, by the key of the step.
 
     Args:
       latent: D, the numbers that a picture is squeezed into.
@@ -113,12 +128,13 @@ def autoencoder(
         Both sides of the image must be multiples of 2^len(widths).
       decoder: "resize" or "depth_to_space".
       activation: of `recon`: "sigmoid", which keeps it in 0..1, or "none".
+      variational: whether the latent is a distribution; `config.task.kl_weight` then weighs its divergence.
 
     Raises:
       UsageError: an argument is out of range. The model's functions: an image that does not divide.
     """
     _check_arguments(latent, widths, decoder, activation)
-    return from_linen(_Autoencoder(latent, widths, decoder, activation))
+    return from_linen(_Autoencoder(latent, widths, decoder, activation, variational))
 
 
 def make_halves(
@@ -128,6 +144,7 @@ def make_halves(
     widths: tuple[int, ...] = (32, 64, 128),
     decoder: str = "resize",
     activation: str = "sigmoid",
+    variational: bool = False,
 ) -> tuple[Half, Half]:
     """`encode(params, image)` and `decode(params, latent)`, over the parameters of `autoencoder`.
 
@@ -137,6 +154,7 @@ def make_halves(
       widths: of the encoder.
       decoder: "resize" or "depth_to_space".
       activation: "sigmoid" or "none".
+      variational: `encode` then gives the mean.
 
     Returns:
       (encode, decode): from images [B,H,W,C] to latents [B,D], and from these to pictures [B,H,W,C], `recon`.
@@ -146,7 +164,7 @@ def make_halves(
     """
     _check_arguments(latent, widths, decoder, activation)
     check_image_size(*image_shape[:2], len(widths))
-    encoder, decoded = _Encoder(latent, widths), _Decoder(image_shape, widths, decoder, activation)
+    encoder, decoded = _Encoder(latent, widths, variational), _Decoder(image_shape, widths, decoder, activation)
 
     def encode(params: Params, image: Array) -> Array:
         outputs: Outputs = encoder.apply({"params": params["encoder"]}, image)  # pyright: ignore[reportAssignmentType]

@@ -21,9 +21,20 @@ class Section(NamedTuple):
     content: tuple[Html, ...]
 
 
-def document(title: str, header: Html, sections: Sequence[Section]) -> bytes:
-    """A page, UTF-8: complete in itself, it asks nothing of the network."""
-    style, script = (resources.files("cnnjax.page").joinpath(name).read_text() for name in ("style.css", "page.js"))
+def document(
+    title: str, header: Html, sections: Sequence[Section], *, extra_style: str = "", script: str | None = None
+) -> bytes:
+    """A page, UTF-8: complete in itself, it asks nothing of the network.
+
+    Args:
+      title: of the page.
+      header: what stands above the sections.
+      sections: in order.
+      extra_style: CSS beside that of all pages.
+      script: the only one that may run; None: that of charts and tables.
+    """
+    style, charts = (resources.files("cnnjax.page").joinpath(name).read_text() for name in ("style.css", "page.js"))
+    style, script = style + extra_style, charts if script is None else script
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     head = element(

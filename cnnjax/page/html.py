@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from cnnjax.report.table import printable
 
-_VOID = ("br", "col", "img", "meta")
+_VOID = ("br", "col", "img", "input", "meta")
 
 
 class Html(str):

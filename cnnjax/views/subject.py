@@ -11,10 +11,10 @@ import numpy as np
 
 from cnnjax.data import load_dataset
 from cnnjax.errors import RunError, UsageError, unknown
-from cnnjax.experiment import load_network
+from cnnjax.experiment import Network, load_network
 from cnnjax.predict import load_pictures, picture_files
 from cnnjax.preprocess import make_prepare
-from cnnjax.types import Array, Batch, Model, ModelState, Params
+from cnnjax.types import Array, Batch, Dataset, Model, ModelState, Params
 
 
 class Prepare(Protocol):
@@ -107,6 +107,12 @@ def load_subject(workdir: str | None, checkpoint: str, split: str, overrides: Se
     images = dataset.splits[split].image
     if dataset.label_names != info.label_names or images.shape[1:] != info.image_shape:
         raise RunError(f"{dataset.name} is not the set of the run in {workdir}; give it the data it was made for")
+    return make_subject(network, Path(workdir or "").expanduser().resolve().name, dataset, split)
+
+
+def make_subject(network: Network, name: str, dataset: Dataset, split: str) -> Subject:
+    """A network, called `name`, and one split of a data set that it was made for."""
+    config, info, images = network.config, network.info, dataset.splits[split].image
     _, prepare = make_prepare(config.data, config.augment, len(info.label_names))
 
     def to_input(image: np.ndarray | Array) -> Array:
@@ -118,7 +124,6 @@ def load_subject(workdir: str | None, checkpoint: str, split: str, overrides: Se
         np.broadcast_to(np.asarray(config.data[key], np.float32), (channels,)).reshape(1, 1, 1, -1)
         for key in ("mean", "std")
     )
-    name = Path(workdir or "").expanduser().resolve().name
     return Subject(
         name,
         network.model,
@@ -129,7 +134,7 @@ def load_subject(workdir: str | None, checkpoint: str, split: str, overrides: Se
         std,
         images,
         dataset.splits[split].label,
-        info.label_names,
+        dataset.label_names,
         split,
     )
 
@@ -175,6 +180,18 @@ def choose(
         title = [f"{subject.split}[{i}]: {subject.label_names[y]}" for i, y in pairs]
     which = None if target is None else subject.label_names.index(target)
     return Choice(image, tuple(title), label, layer, unit, which, num, seed)
+
+
+def parse_indices(text: str) -> list[int]:
+    """The flag --index as numbers: "0,17".
+
+    Raises:
+      UsageError: it is none.
+    """
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise UsageError(f"--index is {text!r}; give rows as whole numbers, --index=0,17") from None
 
 
 def spread_layers(names: Sequence[str], named: str | None) -> list[str]:

@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from cnnjax.data import download, raw
-from cnnjax.data.tfds import Name, data_folder, load_source, parse_name, read_blocks
+from cnnjax.data.tfds import Name, attributes, data_folder, load_source, parse_name, read_blocks
 from cnnjax.errors import RunError, UsageError
 from cnnjax.types import Config, Source
 from experiments.default import get_config
@@ -77,6 +77,20 @@ class TinyUnnamed(_Tiny):
     }
 
 
+class TinyFaces(_Tiny):
+    """As CelebA: no class, attributes in a dictionary of their own."""
+
+    FEATURES = {  # noqa: RUF012
+        "image": tfds.features.Image(shape=(4, 6, 3)),
+        "attributes": {"Smiling": np.bool_, "Young": np.bool_},
+        "landmarks": {"nose_x": np.int64},
+    }
+
+    def value(self, key: str, split: str, i: int) -> Any:
+        inner = {"attributes": {"Smiling": i % 2 == 1, "Young": i < 2}, "landmarks": {"nose_x": 3}}
+        return inner[key] if key in inner else encoded(picture(split, i))
+
+
 class TinyPair(_Tiny):
     FEATURES = {  # noqa: RUF012
         "image_left": tfds.features.Image(shape=(4, 6, 3)),
@@ -88,7 +102,7 @@ class TinyPair(_Tiny):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     place = tmp_path_factory.mktemp("tfds")
-    for builder in (TinyNamed, TinyUnnamed, TinyPair):
+    for builder in (TinyNamed, TinyUnnamed, TinyPair, TinyFaces):
         builder(data_dir=str(place)).download_and_prepare(file_format="array_record")
     return place
 
@@ -138,6 +152,26 @@ def test_versions_and_features_that_are_not_called_image_and_label(folder: pathl
 def test_a_set_of_another_kind_is_refused_with_what_it_holds(folder: pathlib.Path) -> None:
     with pytest.raises(RunError, match="holds image_left: Image, image_right: Image, label: ClassLabel"):
         load_source("tiny_pair", config(folder))
+
+
+def test_an_attribute_is_the_label(folder: pathlib.Path) -> None:
+    data = config(folder)
+    assert attributes("tiny_faces", data) == ["Smiling", "Young"] and attributes("tiny_named", data) == []
+    for attribute, truth in (("Smiling", lambda i: i % 2 == 1), ("Young", lambda i: i < 2)):
+        data.attribute = attribute
+        source = load_source("tiny_faces", data)
+        assert source.label_names == (f"not {attribute}", attribute)
+        rows = [source.splits["train"].read(i) for i in range(SIZES["train"])]
+        found = {int(np.asarray(image)[0, 0, 0]): label for image, label in rows}
+        assert found == {int(picture("train", i)[0, 0, 0]): int(truth(i)) for i in range(SIZES["train"])}
+    data.attribute = "Smilling"
+    with pytest.raises(
+        UsageError, match=r"unknown attribute \(config.data.attribute\) 'Smilling'; did you mean 'Smiling'"
+    ):
+        load_source("tiny_faces", data)
+    data.attribute = ""
+    with pytest.raises(RunError, match=r"set config.data.attribute to one of its 2, such as 'Smiling'"):
+        load_source("tiny_faces", data)
 
 
 def test_reading_from_threads_gives_the_same(folder: pathlib.Path) -> None:

@@ -84,6 +84,26 @@ def test_the_halves_make_the_whole(decoder):
     assert float(jnp.std(outputs["recon"])) > 0
 
 
+def test_a_variational_one_draws_in_training_and_gives_the_mean_otherwise():
+    arguments = {**SMALL, "variational": True}
+    model = autoencoder(**arguments)
+    check_model(model, (8, 8, 1), 10, name="autoencoder")
+    image = jax.random.uniform(jax.random.key(1), (500, 8, 8, 1))
+    params, _ = model.init(jax.random.key(0), image)
+    still, _ = model.apply(params, {}, image, train=False)
+    drawn, _ = model.apply(params, {}, image, train=True, key=jax.random.key(2))
+    np.testing.assert_array_equal(still["latent"], still["latent_mean"])
+    np.testing.assert_array_equal(drawn["latent_mean"], still["latent_mean"])
+    again, other = (model.apply(params, {}, image, train=True, key=jax.random.key(k))[0] for k in (2, 3))
+    np.testing.assert_array_equal(again["latent"], drawn["latent"])
+    assert not np.array_equal(other["latent"], drawn["latent"])
+    noise = (drawn["latent"] - still["latent"]) / jnp.exp(still["latent_log_variance"] / 2)
+    assert abs(float(noise.mean())) < 0.1 and abs(float(noise.std()) - 1) < 0.05  # 1,500 standard normal draws
+    encode, decode = make_halves((8, 8, 1), **arguments)
+    np.testing.assert_array_equal(encode(params, image[:2]), still["latent"][:2])
+    np.testing.assert_allclose(decode(params, drawn["latent"][:2]), drawn["recon"][:2], atol=1e-6)
+
+
 def test_the_sigmoid_keeps_pixels_in_range_and_none_leaves_them():
     image = jnp.full((1, 8, 8, 1), 100.0)
     bare, bounded = (autoencoder(activation=activation, **SMALL) for activation in ("none", "sigmoid"))
