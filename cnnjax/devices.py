@@ -71,7 +71,7 @@ def _given_flags() -> dict[str, str]:
 
 def _may_have_gpu() -> bool:
     """Whether a GPU may be found, as far as can be told without starting a backend; a flag too many does no harm."""
-    wanted = jax.config.jax_platforms or ""
+    wanted = jax.config.jax_platforms or ""  # pyright: ignore[reportAttributeAccessIssue]
     named = not wanted or any(name in ("cuda", "gpu", "rocm") for name in wanted.split(","))
     return named and any(Path(path).exists() for path in ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/kfd"))
 

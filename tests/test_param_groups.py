@@ -138,7 +138,8 @@ def test_decay_factors_scale_weight_decay_and_l1_alone():
 
 def test_parameters_stand_still_after_their_epoch():
     """Momentum included: what stands still gets no update, the others go on as if nothing were."""
-    plain, tx = transformation(), transformation("optimizer.freeze_after=stem=1.5", steps_per_epoch=2.0)
+    plain: Any = transformation()
+    tx: Any = transformation("optimizer.freeze_after=stem=1.5", steps_per_epoch=2.0)
     wanted, state = plain.init(PARAMS), tx.init(PARAMS)
     for step in range(5):
         other, wanted = plain.update(GRADS, wanted, PARAMS)
