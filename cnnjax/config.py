@@ -239,7 +239,16 @@ def _apply(config: ConfigDict, pairs: list[tuple[str, str | None]]) -> None:
             raise UsageError(f"config.{key} = {value!r} is not of type {wanted.__name__}") from error
 
 
-WORDS = ("data.labels", "freeze", "unfreeze", "optimizer.factors", "optimizer.decay_factors", "optimizer.freeze_after")
+WORDS = (
+    "data.labels",
+    "init_rename",
+    "init_allow",
+    "freeze",
+    "unfreeze",
+    "optimizer.factors",
+    "optimizer.decay_factors",
+    "optimizer.freeze_after",
+)
 """Keys of several words, which may be given bare and with commas: --config.freeze='stem*,stage1/*'."""
 
 
@@ -258,6 +267,7 @@ ADDED: dict[str, Any] = {
     "data.fold": -1,
     "data.fold_repeats": 1,
     "data.folds": 0,
+    "data.train_examples": 0,
     "ensemble_learning_rates": (),
     "ensemble_seeds": (),
     "ensemble_size": 1,
@@ -280,9 +290,14 @@ ADDED: dict[str, Any] = {
     "eval.views": "mirror",
     "eval.num_views": 10,
     "freeze": (),
+    "init_allow": (),
+    "init_from": "",
+    "init_rename": (),
     "optimizer.decay_factors": (),
     "optimizer.factors": (),
     "optimizer.freeze_after": (),
+    "optimizer.l2_sp": 0.0,
+    "optimizer.l2_sp_new": 0.01,
     "unfreeze": (),
     "task.ssim_weight": 0.0,
     "task.kl_weight": 1.0,
@@ -334,6 +349,7 @@ RULES: dict[str, Rule] = {
     "data.fold": _number(lambda x: x >= -1, "-1 or more"),
     "data.fold_repeats": _AT_LEAST_1,
     "data.folds": _AT_LEAST_0,
+    "data.train_examples": _AT_LEAST_0,
     "data.batch_size": _AT_LEAST_1,
     "data.eval_batch_size": _AT_LEAST_1,
     "data.color": _one_of("keep", "gray", "rgb"),
@@ -359,6 +375,8 @@ RULES: dict[str, Rule] = {
     "optimizer.epsilon": _POSITIVE,
     "optimizer.weight_decay": _AT_LEAST_0,
     "optimizer.l1": _AT_LEAST_0,
+    "optimizer.l2_sp": _AT_LEAST_0,
+    "optimizer.l2_sp_new": _AT_LEAST_0,
     "optimizer.decay": _one_of("kernels", "all"),
     "optimizer.clip_norm": _AT_LEAST_0,
     "schedule.warmup_epochs": _AT_LEAST_0,

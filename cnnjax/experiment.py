@@ -26,13 +26,14 @@ from cnnjax.lookahead import make_lookahead
 from cnnjax.metrics import Evaluation
 from cnnjax.models import get_model
 from cnnjax.models.adapter import compute_in
-from cnnjax.optim import duration, epochs_to_steps, make_optimizer, make_schedule
+from cnnjax.models.frozen import freeze
+from cnnjax.optim import duration, epochs_to_steps, frozen_at, make_optimizer, make_schedule, training_starts
 from cnnjax.outline import run_outlined
 from cnnjax.param_groups import param_groups
 from cnnjax.preprocess import make_prepare, make_prepare_view
 from cnnjax.protocols.dense import make_dense
 from cnnjax.protocols.protocol import make_protocol, sized
-from cnnjax.step import Dispatch, TrainStep, init_state, make_dispatch, make_train_step
+from cnnjax.step import Dispatch, TrainStep, first_state, init_state, make_dispatch, make_train_step
 from cnnjax.tasks import balanced_weights, make_task, weigh_classes
 from cnnjax.train import Plan
 from cnnjax.types import Array, Batch, Config, Dataset, Model, ModelState, Params, Split, Stream, TrainState
@@ -60,6 +61,21 @@ class Training(NamedTuple):
     init: Callable[[], TrainState]
     init_from: Callable[[Array], TrainState]  # as `init`, by another key than the config's
     abstract_state: TrainState  # shapes, dtypes and shardings
+    later: tuple[tuple[int, Dispatch], ...] = ()  # after so many steps this program takes over (config.unfreeze)
+
+
+class Start(NamedTuple):
+    """Trained parameters to start from.
+
+    Attributes:
+      params: all of the network's.
+      model_state: likewise.
+      new: paths of the parameters that have no trained value.
+    """
+
+    params: Params
+    model_state: ModelState
+    new: frozenset[str]
 
 
 class Network(NamedTuple):
@@ -80,12 +96,16 @@ def build_model(config: Config, num_classes: int) -> Model:
     return compute_in(model, config.train.dtype)
 
 
-def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -> Training:
-    """Everything that trains `model` on `dataset` as `config` says.
+def build_training(
+    config: Config, model: Model, dataset: Dataset, mesh: Mesh, load_start: Callable[[Array], Start] | None = None
+) -> Training:
+    """Everything that trains `model` on `dataset` as `config` says, from `load_start(key)` or from random parameters.
 
     Raises:
       UsageError: numbers that do not fit each other, such as a batch larger than the set.
     """
+    if config.optimizer.l2_sp and not config.init_from:
+        raise UsageError("config.optimizer.l2_sp pulls to the weights of config.init_from, which is not set; set it")
     split, batch_size = dataset.splits["train"], config.data.batch_size
     devices.check_divides(batch_size, mesh, "config.data.batch_size")
     if batch_size % config.train.accumulate:
@@ -99,6 +119,8 @@ def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -
     plan = make_plan(config.train, stream.num_examples / batch_size)
     image = jax.ShapeDtypeStruct((batch_size, *split.image.shape[1:]), jnp.float32)
     train_step, tx, schedule = build_train_step(config, model, image, class_counts(dataset), plan)
+    groups = param_groups(config, jax.eval_shape(model.init, jax.random.key(0), image)[0])
+    begins = training_starts(groups, steps_per_epoch=plan.steps_per_epoch, num_steps=plan.num_steps)
     key = jax.random.key(config.seed)
     steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, plan.log_every)
     _, prepare_plain = make_prepare(config.data, config.augment, len(dataset.label_names))
@@ -112,35 +134,51 @@ def build_training(config: Config, model: Model, dataset: Dataset, mesh: Mesh) -
             data = prepare_plain(key, Batch(image=pixels, label=rows, mask=rows))["image"]
         return init_state(model, tx, jnp.zeros(image.shape, image.dtype), key, **kept, data=data)
 
+    def from_start(key: Array) -> TrainState:
+        assert load_start is not None
+        start = load_start(key)
+        own = make_optimizer(config.optimizer, schedule, groups, steps_per_epoch=plan.steps_per_epoch, new=start.new)
+        begun = jax.jit(partial(first_state, tx=own, **kept), out_shardings=everywhere)
+        return begun(start.params, start.model_state)
+
+    def program(first_step: int) -> Dispatch:
+        step, *_ = build_train_step(config, model, image, class_counts(dataset), plan, first_step=first_step)
+        return make_dispatch(step, stream, key, mesh, steps_per_dispatch=steps)
+
     everywhere = devices.replicated(mesh)
     shapes = jax.eval_shape(init, pixels, key)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
     dispatch = make_dispatch(train_step, stream, key, mesh, steps_per_dispatch=steps)
-    init_from = partial(run_outlined, init, pixels, sharding=everywhere)
-    return Training(model, plan, stream, schedule, steps, dispatch, partial(init_from, key), init_from, abstract)
+    init_from = from_start if load_start else partial(run_outlined, init, pixels, sharding=everywhere)
+    later = tuple((first_step, program(first_step)) for first_step in begins[1:])
+    return Training(model, plan, stream, schedule, steps, dispatch, partial(init_from, key), init_from, abstract, later)
 
 
 def build_train_step(
-    config: Config, model: Model, image: Any, count: np.ndarray, plan: Plan, **optimizer: Array
+    config: Config, model: Model, image: Any, count: np.ndarray, plan: Plan, *, first_step: int = 0, **optimizer: Array
 ) -> tuple[TrainStep, optax.GradientTransformation, optax.Schedule]:
     """The training step of `config` with its optimizer and schedule.
 
     `image` [B,H,W,C] gives shape and dtype only; `count` [K] are the training examples of each class.
+    It is for the steps from `first_step` on, until `config.unfreeze` lets more parameters go (`optim.training_starts`).
     Keys of `config.optimizer` that are given as `optimizer` take the place of the config's; they may be traced.
     """
     settings: Config = ConfigDict({**config.optimizer.to_dict(), **optimizer})
     schedule = make_schedule(
         config.schedule, peak=settings.learning_rate, num_steps=plan.num_steps, steps_per_epoch=plan.steps_per_epoch
     )
-    groups = param_groups(config, jax.eval_shape(model.init, jax.random.key(0), image)[0])
-    tx = make_optimizer(settings, schedule, groups, steps_per_epoch=plan.steps_per_epoch)
+    epoch = plan.steps_per_epoch
+    params = jax.eval_shape(model.init, jax.random.key(0), image)[0]
+    groups = param_groups(config, params)
+    tx = make_optimizer(settings, schedule, groups, steps_per_epoch=epoch, first_step=first_step)
+    part = freeze(model, params, frozen_at(groups, first_step, steps_per_epoch=epoch))
     task = make_task(config.task, config.data, train=True)
     if config.task.class_weights == "balanced":
         task = weigh_classes(task, balanced_weights(count.tolist()))
     prepare, _ = make_prepare(config.data, config.augment, len(count))
     lookahead = make_lookahead(config.optimizer, plan.num_steps)
     options = {"accumulate": config.train.accumulate, "ema_decay": config.train.ema_decay, "lookahead": lookahead}
-    return make_train_step(model, task, tx, prepare, **options), tx, schedule
+    return make_train_step(part, task, tx, prepare, **options), tx, schedule
 
 
 def class_counts(dataset: Dataset) -> np.ndarray:

@@ -2,8 +2,8 @@
 """Optimizers and learning-rate schedules of optax, chosen by `config.optimizer` and `config.schedule`."""
 
 import math
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable, Collection, Hashable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +76,7 @@ def make_optimizer(
     *,
     steps_per_epoch: float = 1.0,
     first_step: int = 0,
+    new: Collection[str] = (),
 ) -> optax.GradientTransformation:
     """Clipping, then the regularisation terms' gradients, then the named rule; the update is ready to be added.
 
@@ -92,12 +93,18 @@ def make_optimizer(
       groups: of each parameter, by path (`param_groups.param_groups`); None: all alike.
       steps_per_epoch: to know when the training of a group begins.
       first_step: of the steps that this optimizer takes; groups that begin after it stand still.
+      new: paths of the parameters that have no trained value to start from, for L2-SP; read by `init` alone.
 
     Raises:
-      UsageError: an unknown name.
+      UsageError: an unknown name, or L2-SP beside weight decay.
     """
     if optimizer.name not in OPTIMIZERS:
         raise UsageError(unknown("config.optimizer.name", optimizer.name, OPTIMIZERS))
+    if is_on(optimizer.l2_sp) and is_on(optimizer.weight_decay):
+        raise UsageError(
+            "config.optimizer.l2_sp pulls to the start and config.optimizer.weight_decay to 0: set one of them to 0 "
+            "(l2_sp_new decays the new layers)"
+        )
     decayed = _is_kernel if optimizer.decay == "kernels" else None
     chain = [optax.clip_by_global_norm(optimizer.clip_norm)] if is_on(optimizer.clip_norm) else []
 
@@ -107,6 +114,8 @@ def make_optimizer(
             own.weight_decay, own.l1 = decay * optimizer.weight_decay, decay * optimizer.l1
         if is_on(own.l1):
             terms.append(_masked(_add_l1(own.l1), decayed))
+        if is_on(own.l2_sp):
+            terms.append(_masked(_add_l2_sp(own.l2_sp, own.l2_sp_new, new), decayed))
         if is_on(own.weight_decay) and own.name not in DECOUPLED:
             terms.append(optax.add_decayed_weights(own.weight_decay, decayed))
         return [*terms, OPTIMIZERS[own.name](own, rate, decayed)]
@@ -132,6 +141,31 @@ def make_optimizer(
         group.label: train(group) for group in sorted(set(groups.values()), key=lambda group: group.label)
     }
     return optax.chain(*chain, optax.partition(by_label, labels))
+
+
+def training_starts(groups: Groups, *, steps_per_epoch: float, num_steps: int) -> list[int]:
+    """The steps before which the training of a group begins, ascending, the first one 0.
+
+    Raises:
+      UsageError: one is not before the run's end.
+    """
+    epochs = {group.from_epoch for group in groups.values() if group.from_epoch is not None}
+    for epoch in epochs:
+        if (step := epochs_to_steps(epoch, steps_per_epoch)) >= num_steps:
+            raise UsageError(
+                f"config.unfreeze begins to train at epoch {epoch:g} (step {step}), but the run ends at step "
+                f"{num_steps}; set an earlier epoch, or config.train.num_epochs higher"
+            )
+    return sorted({epochs_to_steps(epoch, steps_per_epoch) for epoch in epochs})
+
+
+def frozen_at(groups: Groups, step: int, *, steps_per_epoch: float) -> frozenset[str]:
+    """The paths of the parameters that step `step` does not train."""
+
+    def moves(group: Group) -> bool:
+        return group.from_epoch is not None and epochs_to_steps(group.from_epoch, steps_per_epoch) <= step
+
+    return frozenset(path for path, group in groups.items() if not moves(group))
 
 
 def is_on(value: Any) -> bool:
@@ -166,6 +200,37 @@ def _is_kernel(params: PyTree) -> PyTree:
 
 def _masked(transformation: optax.GradientTransformation, mask: Mask) -> optax.GradientTransformation:
     return transformation if mask is None else optax.masked(transformation, mask)
+
+
+class L2SP(NamedTuple):
+    """State of L2-SP: where each parameter is pulled to, and how strongly (a number each)."""
+
+    start: PyTree
+    strength: PyTree
+
+
+def _add_l2_sp(alpha: float, beta: float, new: Collection[str]) -> optax.GradientTransformation:
+    """Adds the gradient of alpha / 2 |w - start|^2, of beta / 2 |w|^2 for the new parameters.
+
+    The state holds all that it needs, so that a resumed run need not know what its start was.
+
+    Reference: Li, Grandvalet and Davoine 2018, arXiv:1802.01483, equation 4.
+    """
+
+    def init(params: PyTree) -> L2SP:
+        def pick(of_new: Callable[[Any], Any], of_old: Callable[[Any], Any]) -> PyTree:
+            return jax.tree_util.tree_map_with_path(
+                lambda path, p: of_new(p) if path_string(path) in new else of_old(p), params
+            )
+
+        strength = pick(lambda _: jnp.float32(beta), lambda _: jnp.float32(alpha))
+        return L2SP(pick(jnp.zeros_like, jnp.copy), strength)
+
+    def update(updates: PyTree, state: L2SP, params: PyTree = None) -> tuple[PyTree, L2SP]:
+        pulled = jax.tree.map(lambda g, p, w, s: g + s * (p - w), updates, params, state.start, state.strength)
+        return pulled, state
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
 def _standing(tx: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from cnnjax import devices
 from cnnjax.lookahead import Lookahead
 from cnnjax.metrics import masked_sums
-from cnnjax.types import Array, Batch, Model, PrepareFn, PyTree, Stream, Task, TrainState
+from cnnjax.types import Array, Batch, Model, ModelState, Params, PrepareFn, PyTree, Stream, Task, TrainState
 
 Sums = dict[str, tuple[Array, Array]]
 TrainStep = Callable[[TrainState, Batch, Array], tuple[TrainState, Sums]]
@@ -55,6 +55,13 @@ def init_state(
     params, model_state = model.init(key, image)
     if data is not None and model.init_from_data is not None:
         params, model_state = model.init_from_data(params, model_state, data)
+    return first_state(params, model_state, tx, ema=ema, lookahead=lookahead)
+
+
+def first_state(
+    params: Params, model_state: ModelState, tx: optax.GradientTransformation, *, ema: bool, lookahead: bool = False
+) -> TrainState:
+    """The state before the first step, of given parameters; the rest is as for `init_state`."""
     # Copies: two leaves that share a buffer cannot both be donated.
     ema_params = jax.tree.map(jnp.copy, params) if ema else {}
     opt_state = tx.init(params)

@@ -85,11 +85,14 @@ def fit(
     eval_split: str,
     keep_best: bool,
     diverged: Callable[[Member, Diverged], None] = lambda member, error: None,
+    later: Sequence[tuple[int, Dispatch]] = (),
 ) -> TrainState:
     """Trains from the step of `state` to `plan.num_steps` and returns the last state, saved.
 
     The host reads the numbers of one call while the next one runs; it waits for the device only where the plan
     has something to log, evaluate or save.
+
+    The programs of `later` take over from `dispatch`, each after so many steps of the run, ascending.
 
     With `keep_best` the checkpoint with the highest accuracy (where there is none: the lowest loss) is kept.
 
@@ -100,15 +103,20 @@ def fit(
       Stop: SIGINT or SIGTERM came; the state was saved first.
     """
     step = int(members[0].state(state).step)
-    events = [event for event in plan.events() if event > step]
+    events = sorted(event for event in {*plan.events(), *(first for first, _ in later)} if event > step)
     if not events:
         return state
+    dispatch = _program(dispatch, later, step)
     seconds = compile_dispatch(dispatch, state, stream, steps_per_dispatch)
     crew = Crew(members, stream.batch_size, seconds, diverged)
     bar = tqdm(total=plan.num_steps, initial=step, unit="step", disable=None, dynamic_ncols=True, smoothing=0.1)
     with StopSignals() as stop, bar:
         running: list[tuple[int, int, PyTree]] = []  # calls whose numbers are not read yet: first step, steps, rows
         for event in events:
+            if (program := _program(dispatch, later, step)) is not dispatch:
+                dispatch = program
+                with crew.clock.paused():
+                    compile_dispatch(dispatch, state, stream, steps_per_dispatch)
             while step < event:
                 count = min(event - step, steps_per_dispatch)
                 state, rows = dispatch(
@@ -136,6 +144,11 @@ def fit(
                 raise Stop(step, stop.received)
     crew.wait()
     return state
+
+
+def _program(dispatch: Dispatch, later: Sequence[tuple[int, Dispatch]], step: int) -> Dispatch:
+    """The program that goes on from `step`."""
+    return [dispatch, *(each for first, each in later if first <= step)][-1]
 
 
 def compile_dispatch(dispatch: Dispatch, state: TrainState, stream: Stream, steps_per_dispatch: int) -> float:

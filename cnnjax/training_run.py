@@ -2,9 +2,11 @@
 """A training run in its folder: begin or go on, train, test, and write down what came of it."""
 
 import contextlib
+import functools
 import json
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +17,7 @@ from jax.sharding import Mesh
 
 from cnnjax import devices
 from cnnjax import workdir as folder
+from cnnjax.checkpoint import FOLDER as CHECKPOINTS
 from cnnjax.checkpoint import Checkpoints, DamagedCheckpoint
 from cnnjax.data import load_dataset
 from cnnjax.data.overview import check_classes, overview
@@ -22,6 +25,7 @@ from cnnjax.errors import UsageError
 from cnnjax.evaluate import Evaluate, evaluated
 from cnnjax.experiment import (
     LoadSplit,
+    Start,
     Training,
     build_evaluate,
     build_model,
@@ -40,7 +44,8 @@ from cnnjax.report.table import format_bytes, format_count, format_duration, for
 from cnnjax.strips import FOLDER as STRIPS
 from cnnjax.strips import with_strips
 from cnnjax.train import fit
-from cnnjax.types import Config, Dataset, Split, TrainState
+from cnnjax.transfer.start import START_FILE, Origin, read_origin
+from cnnjax.types import Array, Config, Dataset, Split, TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +65,7 @@ class Parts(NamedTuple):
     evaluators: dict[str, Evaluate]  # by split, pictures as they are
     testers: dict[str, Evaluate]  # by split, under the protocol of config.eval
     loads: dict[str, LoadSplit]  # by split, the pictures that the protocol shows
+    origin: Callable[[], Origin] | None  # reads what config.init_from names, once
 
     @property
     def chooses(self) -> bool:
@@ -89,6 +95,8 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False, dra
     if folder.is_run(path):
         folder.check_same_config(path, config, accept_changes=accept_changes)
     parts = build(config)
+    if parts.origin and not any((path / CHECKPOINTS).glob("[0-9]*")):
+        parts.origin()  # what is wrong with config.init_from is told before the folder is begun
     with folder.hold(path):
         folder.begin(path, config, folder.describe_dataset(parts.dataset))
         return _trained(parts, path, started, draws=draws)
@@ -106,6 +114,10 @@ def _trained(parts: Parts, path: Path, started: float, *, draws: bool) -> str:
         step, state = _begin_state(training, checkpoints)
         if step is None and parts.config.data.source.startswith("folder:"):  # one's own pictures
             logger.info("\n%s\n", overview(parts.dataset, parts.config.data))
+        if step is None and parts.origin:
+            report = parts.origin().report
+            logger.info("%s", report.text())
+            report.write(path)
         log = stack.enter_context(RunLog(path, resume_step=step))
         split = parts.eval_split
         evaluate = with_strips(parts.evaluate, parts.config, training.model, parts.dataset, split, path)
@@ -118,6 +130,7 @@ def _trained(parts: Parts, path: Path, started: float, *, draws: bool) -> str:
             steps_per_dispatch=training.steps_per_dispatch,
             eval_split=parts.eval_split,
             keep_best=parts.chooses,
+            later=training.later,
         )
         results = conclude(parts, path, state, checkpoints, log, draws=draws)
     took = {"all": time.perf_counter() - started, **results["seconds"]}
@@ -174,7 +187,8 @@ def describe(config: Config) -> str:
         ),
         ("devices", f"{parts.mesh.size} x {jax.devices()[0].device_kind}"),
     ]
-    return f"{json.dumps(json.loads(config.to_json()), indent=2)}\n\n{format_table(('', ''), rows, 'lr')}"
+    text = f"{json.dumps(json.loads(config.to_json()), indent=2)}\n\n{format_table(('', ''), rows, 'lr')}"
+    return f"{text}\n\n{parts.origin().report.text()}" if parts.origin else text
 
 
 def build(config: Config) -> Parts:
@@ -197,12 +211,20 @@ def build(config: Config) -> Parts:
     shape = dataset.splits["train"].image.shape[1:]
     loads = {name: partial(_load, config, dataset, name) for name in splits}
     testers = {n: build_test(config, model, loads[n], shape, mesh) for n in splits} if testing else evaluators
-    training = build_training(config, model, dataset, mesh)
+    origin, begin = None, None
+    if config.init_from:
+        origin = functools.cache(lambda: read_origin(config, model, dataset.label_names, shape))
+        begin = partial(_begin, origin)
+    training = build_training(config, model, dataset, mesh, begin)
     # A task that does not fit the network is told now; jit keeps the trace for the first step.
     steps = training.steps_per_dispatch
     items = training.stream.items(0, steps)
     jax.eval_shape(training.dispatch, training.abstract_state, training.stream.arrays, items, steps)
-    return Parts(config, mesh, dataset, training, evaluators, testers, loads)
+    return Parts(config, mesh, dataset, training, evaluators, testers, loads, origin)
+
+
+def _begin(origin: Callable[[], Origin], key: Array) -> Start:
+    return origin().begin(key)
 
 
 def _load(config: Config, dataset: Dataset, name: str, data: Config) -> Split:
@@ -273,6 +295,7 @@ def _written(path: Path) -> str:
     files = (
         ("report.html", "all of this on one page"),
         (folder.RESULTS_FILE, "the table above"),
+        (START_FILE, "what was loaded from config.init_from"),
         (METRICS_FILE, "every logged number; also in tensorboard/"),
         (CURVES, "loss, learning rate, gradient norm, and accuracy where there is one"),
         (CONFUSION, "which classes are taken for which"),

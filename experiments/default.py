@@ -35,7 +35,14 @@ def get_config(variant: str = "") -> Config:
     config.ensemble_way = "auto"  # auto: what measured best | vmap | turns | unrolled | map (docs/sweeps.md)
     config.ensemble_learning_rates = ()  # their peaks of the schedule, likewise; (): optimizer.learning_rate for all
 
-    # Start from trained weights, and train a part of them. Patterns are of parameter paths as `run.py summary` shows
+    # Start from trained weights: a run's folder (its last checkpoint; RUN@best, RUN@1200), a file of weights
+    # (.safetensors, .pth), or hf:OWNER/NAME[@REVISION][:FILE] of the Hub. Read once, at step 0; an output for other
+    # classes starts anew.
+    config.init_from = ""  # "": at random
+    config.init_rename = ()  # "OLD=NEW" of the source's names, "*" filled in: ("backbone/*=*", "head=output")
+    config.init_allow = ()  # patterns of arrays that may be missing there (they start anew) or left over
+
+    # Train a part of the parameters. Patterns are of parameter paths as `run.py summary` shows
     # them, "stage1/block1/conv1/kernel": `stem*`, `stage1/*`, `*/bn*`, `output`; the last that matches decides, `!`
     # takes back, and each must match something.
     # Parameters that keep their value, ("*", "!output"): all but the output; BatchNorm there keeps its statistics.
@@ -64,6 +71,7 @@ def get_config(variant: str = "") -> Config:
     data.fold_repeats = 1  # times, each with another division
     data.fold = -1  # the one to train, 0..folds * fold_repeats - 1; -1: all, one after the other, with mean and std
     data.balance = False  # every class equally often in training, however many pictures it has
+    data.train_examples = 0  # so many of train, classes in their shares, drawn by split_seed; 0: all
     data.batch_size = 128  # images a step, over all devices
     data.eval_batch_size = 500  # images a step of evaluation, over all devices
     data.color = "keep"  # keep | gray | rgb
@@ -134,7 +142,10 @@ def get_config(variant: str = "") -> Config:
     optimizer.epsilon = 1e-8  # adam, adamw, rmsprop
     optimizer.weight_decay = 0.0  # adamw, lion: decoupled; others: L2 term weight_decay / 2 * |w|^2 of the loss
     optimizer.l1 = 0.0  # L1 term l1 * |w| of the loss
-    optimizer.decay = "kernels"  # what both act on: kernels (arrays of two and more axes) | all
+    # L2-SP: l2_sp / 2 * |w - start|^2 of what config.init_from gave, l2_sp_new / 2 * |w|^2 of the layers that are new
+    optimizer.l2_sp = 0.0
+    optimizer.l2_sp_new = 0.01
+    optimizer.decay = "kernels"  # what all of these act on: kernels (arrays of two and more axes) | all
     optimizer.factors = ()  # of the learning rate, "PATTERN=FACTOR" of parameter paths: ("stem*=0.1", "output=10")
     optimizer.decay_factors = ()  # of weight_decay and l1, likewise: ("*/norm?/bias=0.5",)
     optimizer.freeze_after = ()  # "PATTERN=EPOCH": parameters that stay as they are from that epoch on

@@ -19,6 +19,7 @@ from cnnjax.types import Config
 FILES = [path for path in sorted(Path("experiments").glob("*.py")) if path.stem not in ("__init__", "default")]
 VARIANTS = {
     "alexnet_imagenet": ("published", "one_tower"),
+    "cats_vs_dogs": ("tfds", "folder", "cifar"),
     "cifar10_speedrun": ("gpu", "cpu"),
     "depth_cifar10": ("bare20", "bare56", "plain20", "plain56", "resnet20", "resnet56"),
     "logistic_digits": ("", "one_neuron"),
@@ -30,6 +31,7 @@ VARIANTS = {
 # Variants of one network that takes long to compile or fills gigabytes: the others run with --slow.
 QUICK: dict[str, tuple[str, ...]] = {
     "alexnet_imagenet": (),
+    "cats_vs_dogs": ("cifar",),
     "cifar10_speedrun": ("cpu",),
     "depth_cifar10": (),
     "plain_cifar10": (),
@@ -45,6 +47,7 @@ SHAPES = {
     "digits": (8, 8, 1),
     "faces": (64, 64, 3),
     "folder": (48, 40, 3),
+    "cats_vs_dogs": (120, 100, 3),
     "imagenet": (240, 300, 3),
 }
 
@@ -55,6 +58,7 @@ def reduced(path: Path, variant: str, *overrides: str) -> Config:
     labels = "('class 3','class 8')" if variant == "one_neuron" else "()"
     small = (
         "data.source=synthetic",
+        "init_from=",
         "data.synthetic.num_examples=64",
         f"data.synthetic.image_shape={shape}",
         f"data.labels={labels}",

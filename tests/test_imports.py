@@ -15,7 +15,7 @@ LAYERS = (
     ("members",),
     ("train", "workdir"),
     ("experiment",),
-    ("predict", "strips", "training_run", "weights", "export", "architectures", "views", "page", "latent"),
+    ("predict", "strips", "training_run", "weights", "transfer", "export", "architectures", "views", "page", "latent"),
     ("bench", "ensemble", "sweep"),
     ("assess",),
     ("commands",),

@@ -97,6 +97,20 @@ def test_a_later_group_stands_still_then_follows_the_schedule_of_the_run(name: s
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), body, wanted)
 
 
+def test_l2_sp_pulls_kernels_to_their_start_and_new_ones_to_0():
+    c = config("optimizer.name=sgd", "optimizer.momentum=0", "optimizer.l2_sp=0.2", "optimizer.l2_sp_new=0.4")
+    tx = make_optimizer(c.optimizer, lambda step: 0.1, param_groups(c, PARAMS), new={"output/kernel", "output/bias"})
+    state = tx.init(PARAMS)
+    moved = jax.tree.map(lambda p: p + 1, PARAMS)
+    resumed = make_optimizer(c.optimizer, lambda step: 0.1, param_groups(c, PARAMS))  # knows nothing of the start
+    got: Any = resumed.update(GRADS, state, moved)[0]
+    np.testing.assert_allclose(got["stem"]["kernel"], np.full((1, 2), -0.1 * (0.5 + 0.2 * 1)), rtol=1e-6)
+    np.testing.assert_allclose(got["output"]["kernel"], [[-0.1 * (0.5 + 0.4 * 3)]], rtol=1e-6)
+    np.testing.assert_allclose(got["body"]["bias"], [-0.1 * 0.5], rtol=1e-6)
+    with pytest.raises(UsageError, match="set one of them to 0"):
+        transformation("optimizer.l2_sp=0.1", "optimizer.weight_decay=0.1")
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         print(convert.table(fitted.rows), file=sys.stderr)
         convert.check(fitted.rows)
     info = describe(known, fitted.num_classes, fitted.image_shape)
-    params, model_state = load(fitted, weights, jax.random.key(config.seed))
+    params, model_state = load(fitted, weights.tensors, jax.random.key(config.seed))
     parity = _parity(args.original, config, weights, fitted, params, model_state) if args.original else []
     notes = (*weights.notes, *_doubts(config, fitted, compared=bool(parity)))
     origin = _origin(weights, fitted, parity, notes)

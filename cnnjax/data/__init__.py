@@ -9,7 +9,7 @@ import numpy as np
 import PIL
 
 from cnnjax.data import cache, decode
-from cnnjax.data.carve import Part, carve
+from cnnjax.data.carve import Part, carve, stratified
 from cnnjax.data.folds import divide, num_folds
 from cnnjax.data.images import check_policy
 from cnnjax.data.overview import mixture
@@ -84,7 +84,7 @@ def load_dataset(data: Config, splits: Sequence[str] = SPLITS) -> Dataset:
     if data.folds:
         folds = divide(dataset.splits["train"], dataset.label_names, data)
         dataset = dataset._replace(splits={name: folds[name] for name in SPLITS if name in splits and name in folds})
-    return dataset
+    return _with_train_examples(dataset, data)
 
 
 def _load(data: Config, splits: Sequence[str]) -> Dataset:
@@ -114,6 +114,15 @@ def _load(data: Config, splits: Sequence[str]) -> Dataset:
         if name in keys and not unreadable[name]:  # what cannot be read today may be read tomorrow
             cache.store(keys[name], loaded[name])
     return dataset
+
+
+def _with_train_examples(dataset: Dataset, data: Config) -> Dataset:
+    """`dataset` with `data.train_examples` of its training examples; 0: all."""
+    if not data.train_examples or "train" not in dataset.splits:
+        return dataset
+    image, label = dataset.splits["train"]
+    rows = stratified(label, data.train_examples, len(dataset.label_names), data.split_seed)
+    return dataset._replace(splits={**dataset.splits, "train": Split(image[rows], label[rows])})
 
 
 def _cache_keys(source: Source, parts: dict[str, Part], data: Config) -> dict[str, str]:

@@ -21,7 +21,7 @@ WHOLE = "all"
 VALIDATION_NAMES = ("validation", "val", "valid")
 
 # Second words of the generator's key; epochs, which share the generator, never come so far.
-_TEST_KEY, _VALIDATION_KEY = 2**64 - 1, 2**64 - 2
+_TEST_KEY, _VALIDATION_KEY, _SUBSET_KEY = 2**64 - 1, 2**64 - 2, 2**64 - 3
 
 _SLICE = re.compile(r"(?P<name>[^\[\]]+)\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\]")
 
@@ -85,6 +85,35 @@ def carve(sizes: Mapping[str, int], data: Config) -> dict[str, Part]:
         )
     parts = {"train": train, "validation": validation, "test": test}
     return {name: part for name, part in parts.items() if part is not None}
+
+
+def stratified(label: np.ndarray, count: int, num_classes: int, seed: int) -> np.ndarray:
+    """`count` rows drawn so that the classes keep their shares, each at least once: [count] integers, ascending.
+
+    A larger count with the same seed holds the smaller one's rows.
+
+    Args:
+      label: [N] integers in [0, K).
+      count: 1 to N.
+      num_classes: K.
+      seed: config.data.split_seed.
+
+    Raises:
+      UsageError: fewer rows than classes, or more than there are.
+    """
+    if count > len(label):
+        raise UsageError(f"config.data.train_examples is {count}, but the training set has {len(label)} pictures")
+    if count < num_classes:
+        raise UsageError(
+            f"config.data.train_examples is {count}, but there are {num_classes} classes: give a picture each at least"
+        )
+    order = permutation(len(label), (seed, _SUBSET_KEY))
+    place = np.empty(len(label))  # in 0..1, as if each class were spread evenly; a class's first comes before all
+    for each in range(num_classes):
+        rows = order[label[order] == each]
+        place[rows] = (np.arange(len(rows)) + 0.5) / max(len(rows), 1)
+        place[rows[:1]] = -1
+    return np.sort(order[np.argsort(place[order], kind="stable")][:count])
 
 
 def _whole(name: str, sizes: Mapping[str, int]) -> Part:

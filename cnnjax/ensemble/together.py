@@ -14,6 +14,7 @@ from cnnjax import devices
 from cnnjax.data.resident import train_stream
 from cnnjax.ensemble.configs import varied
 from cnnjax.ensemble.memory import check_fits
+from cnnjax.errors import UsageError
 from cnnjax.experiment import build_train_step, class_counts
 from cnnjax.step import Many, Sums, repeated
 from cnnjax.training_run import Parts
@@ -59,6 +60,11 @@ def build_together(parts: Parts, configs: Sequence[Config], way: str) -> Togethe
       UsageError: the members do not fit into the memory.
     """
     training, mesh, config, size = parts.training, parts.mesh, configs[0], len(configs)
+    if training.later:
+        raise UsageError(
+            "config.unfreeze changes the step on the way, which several networks in one step cannot: set "
+            "config.unfreeze=() or config.ensemble_size=1"
+        )
     classes, steps = class_counts(parts.dataset), training.steps_per_dispatch
     image = jax.ShapeDtypeStruct(
         (training.stream.batch_size, *parts.dataset.splits["train"].image.shape[1:]), jnp.float32

@@ -82,7 +82,7 @@ def hold_statistics(model: Model, layers: Collection[str]) -> Model:
                 )
         return outputs, new_state
 
-    return Model(model.init, apply)
+    return model._replace(apply=apply)
 
 
 def compute_in(model: Model, dtype: Any) -> Model:

@@ -39,7 +39,7 @@ def freeze(model: Model, params: Params, frozen: Collection[str]) -> Model:
         )
         return held.apply(params, model_state, image, train=True, key=key)
 
-    return Model(model.init, apply)
+    return model._replace(apply=apply)
 
 
 def _standing_layers(params: Params, frozen: Collection[str]) -> frozenset[str]:

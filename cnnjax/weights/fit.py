@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network of a config with the weights of a file in it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnnjax.errors import UsageError
 from cnnjax.experiment import build_model
@@ -65,8 +66,8 @@ def fit(
     return min(fits, key=lambda each: sum(row.status in ERRORS for row in each.rows))
 
 
-def load(fitted: Fit, weights: Weights, key: Any) -> tuple[Params, ModelState]:
-    """The parameters and state from the file; what may be missing is initialised with `key`.
+def load(fitted: Fit, tensors: Mapping[str, np.ndarray], key: Any) -> tuple[Params, ModelState]:
+    """The parameters and state from the file's tensors; what may be missing is initialised with `key`.
 
     The rows must have passed `convert.check`.
     """
@@ -81,7 +82,7 @@ def load(fitted: Fit, weights: Weights, key: Any) -> tuple[Params, ModelState]:
 
     initial = initialise() if missing else {}
     shapes = [jax.eval_shape(unstack, tree) for tree in like]
-    arrays = convert(weights.tensors, named_leaves(*shapes), fitted.found, fitted.rows, initial)
+    arrays = convert(tensors, named_leaves(*shapes), fitted.found, fitted.rows, initial)
     params, model_state = (
         stack(with_leaves(tree, part, arrays), whole)
         for part, tree, whole in zip(("params", "model_state"), shapes, like, strict=True)
@@ -108,7 +109,7 @@ def _fit(
     num_labels: int | None,
 ) -> Fit:
     fixed: int | None = config.model.get("num_classes")
-    probes = [_leaves(config, fixed or probe, image_shape) for probe in _PROBES]
+    probes = [network_leaves(config, fixed or probe, image_shape) for probe in _PROBES]
     names = names or recognise(probes[0], weights.tensors)
     modules = get_convention(probes[0], names)
     found = places(probes[0], modules)
@@ -116,7 +117,7 @@ def _fit(
     num_classes = fixed or stored or num_labels
     if num_classes is None:
         raise UsageError("the weights do not tell the number of classes; give --labels=FILE, a name a line")
-    leaves = _leaves(config, num_classes, image_shape)
+    leaves = network_leaves(config, num_classes, image_shape)
     per_class: Collection[str] = [name for name in leaves if leaves[name].shape != probes[0][name].shape]
     if fixed:
         per_class = [name for name in leaves if name.startswith("params.output.")]
@@ -124,8 +125,8 @@ def _fit(
     return Fit(build_model(config, num_classes), num_classes, image_shape, names, found, rows)
 
 
-def _leaves(config: Config, num_classes: int, image_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """The network's arrays as shapes, by native name, scanned blocks taken apart."""
+def network_leaves(config: Config, num_classes: int, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """The arrays as shapes of the network of `config`, by native name, scanned blocks taken apart."""
     model = build_model(config, num_classes)
     trees: tuple[PyTree, PyTree] = jax.eval_shape(model.init, jax.random.key(0), _image(image_shape))
     return named_leaves(*(jax.eval_shape(unstack, tree) for tree in trees))

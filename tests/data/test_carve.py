@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from cnnjax.data.carve import carve
+from cnnjax.data.carve import carve, stratified
 from cnnjax.errors import CnnjaxError, RunError, UsageError
 from cnnjax.types import Config
 
@@ -98,3 +98,26 @@ def test_errors(data: Config, change: dict, sizes: dict, error: type[CnnjaxError
     with pytest.raises(error, match=words) as caught:
         carve(sizes, data)
     assert "\n" not in str(caught.value)
+
+
+def test_a_stratified_subset_keeps_the_shares_and_grows():
+    label = np.array([0] * 60 + [1] * 30 + [2] * 10)
+    before: set[int] = set()
+    for count in (3, 10, 50, 100):
+        rows = stratified(label, count, 3, seed=4)
+        assert len(rows) == count == len(set(rows.tolist())) and (np.diff(rows) > 0).all()
+        assert before <= set(rows.tolist())
+        before = set(rows.tolist())
+        np.testing.assert_allclose(
+            np.bincount(label[rows]), np.maximum([0.6 * count, 0.3 * count, 0.1 * count], 1), atol=1
+        )
+    assert stratified(label, 10, 3, seed=5).tolist() != stratified(label, 10, 3, seed=4).tolist()
+    assert stratified(label, 3, 3, seed=4).tolist() == stratified(label, 3, 3, seed=4).tolist()
+
+
+def test_a_stratified_subset_too_small_or_too_large():
+    label = np.array([0, 1, 2, 2])
+    with pytest.raises(UsageError, match="train_examples is 2, but there are 3 classes"):
+        stratified(label, 2, 3, seed=0)
+    with pytest.raises(UsageError, match="train_examples is 5, but the training set has 4 pictures"):
+        stratified(label, 5, 3, seed=0)

@@ -44,7 +44,7 @@ def test_out_and_in_again_bit_for_bit(tmp_path, names, size, arguments):
     fitted = fit(config, weights, [(size, size, 1), (size, size, 3)])
     check(fitted.rows)
     assert fitted.num_classes == 7 and fitted.image_shape == (size, size, 3)
-    back = load(fitted, weights, jax.random.key(0))
+    back = load(fitted, weights.tensors, jax.random.key(0))
     assert jax.tree.structure(back) == jax.tree.structure((params, model_state))
     jax.tree.map(np.testing.assert_array_equal, back, (params, model_state))
 

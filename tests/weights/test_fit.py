@@ -31,7 +31,7 @@ def test_the_head_tells_the_number_of_classes_and_the_stem_the_channels(tiny):
     weights, trees = file_of(config, "akamaster", 5, (8, 8, 1))
     fitted = fit(config, weights, [(8, 8, 3), (8, 8, 1)])
     assert (fitted.names, fitted.num_classes, fitted.image_shape) == ("akamaster", 5, (8, 8, 1))
-    jax.tree.map(np.testing.assert_array_equal, load(fitted, weights, jax.random.key(0)), trees)
+    jax.tree.map(np.testing.assert_array_equal, load(fitted, weights.tensors, jax.random.key(0)), trees)
 
 
 def test_so_does_a_network_without_known_names(tiny):
@@ -39,7 +39,7 @@ def test_so_does_a_network_without_known_names(tiny):
     weights, trees = file_of(config, "native", 6)
     fitted = fit(config, weights, [(8, 8, 3)])
     assert (fitted.names, fitted.num_classes) == ("native", 6)
-    jax.tree.map(np.testing.assert_array_equal, load(fitted, weights, jax.random.key(0)), trees)
+    jax.tree.map(np.testing.assert_array_equal, load(fitted, weights.tensors, jax.random.key(0)), trees)
 
 
 def test_a_number_of_classes_that_the_config_insists_on(tiny):
@@ -50,7 +50,7 @@ def test_a_number_of_classes_that_the_config_insists_on(tiny):
         check(fitted.rows)
     fitted = fit(config, weights, [(8, 8, 3)], allow=["fc.*"])
     check(fitted.rows)
-    params, _ = load(fitted, weights, jax.random.key(0))
+    params, _ = load(fitted, weights.tensors, jax.random.key(0))
     assert params["output"]["kernel"].shape == (64, 4)
     np.testing.assert_array_equal(params["stem_conv"]["kernel"], trees[0]["stem_conv"]["kernel"])
     # What is not from the file starts as the network would: He's initialisation here, variance 2 / 64.

@@ -48,7 +48,7 @@ def compared(tiny, twins, module, size, names, spec="", **arguments):
     weights = Weights(stored, spec, None, "", "pytorch", ())  # pyright: ignore[reportArgumentType]
     fitted = fit(config, weights, [(size, size, 3)], names=names)
     check(fitted.rows)
-    params, model_state = load(fitted, weights, jax.random.key(0))
+    params, model_state = load(fitted, weights.tensors, jax.random.key(0))
     image = np.random.default_rng(1).standard_normal((1, size, size, 3), np.float32)
     model = unscanned(config, fitted)
     return parity.compare(model, unstack(params), unstack(model_state), module, fitted.found, image)
