@@ -65,8 +65,8 @@ def draw(
         strengths=strengths,
         words=said(swept) if judge else None,
         title=f"{name}, picture + s ({step})",
-        note=f"s above each column; the mean latents of {numbers['train']['has']:,} and "
-        f"{numbers['train']['lacks']:,} training pictures make the vector; these pictures are held out",
+        note=f"above each column s; the vector: {numbers['train']['has']:,} and {numbers['train']['lacks']:,} "
+        "training pictures",
     )
     files = [(folder / "sweep.png", f"pictures with strengths of ({step}) added to their latents")]
     walk = _walk(folder, codec, shown, files)

@@ -113,7 +113,7 @@ def _walk_stage(walk: Track) -> Html:
 
 
 def _moving(track: Track, start: int) -> Html:
-    return _figure("moving", to_pixels(track.frames[start]), "what the decoder makes of its latent")
+    return _figure("moving", to_pixels(track.frames[start]), "drawn from its latent")
 
 
 def _figure(name: str, picture: np.ndarray, caption: str) -> Html:
