@@ -8,8 +8,8 @@ Deviations: an epoch is 50,000 images, nothing dropped at its end; the paper's 4
     python run.py --config=experiments/cifar10_speedrun.py --workdir=runs/speedrun
     python run.py --config=experiments/cifar10_speedrun.py:cpu --workdir=runs/speedrun_cpu
 
-Hardware: `gpu` not yet measured
-Result: `gpu` not yet measured
+Hardware: not yet measured
+Result: not yet measured, of either variant
 """
 
 from experiments import default
