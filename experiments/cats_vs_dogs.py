@@ -12,7 +12,7 @@ From ImageNet weights at 224x224: the new output at the full rate, layers that c
         --config.init_from=runs/simple_cnn_cifar10 --config.data.source=folder:PATH
 
 Hardware: not yet measured
-Result: not yet measured; `cifar` in docs/transfer.md
+Result: not yet measured
 """
 
 from experiments import default

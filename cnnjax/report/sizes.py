@@ -35,7 +35,7 @@ def plot_sizes(
         for i, (name, curve) in enumerate(curves.items()):
             at = [size * _APART ** (i - (len(curves) - 1) / 2) for size in sorted(curve)]
             values = [curve[size] for size in sorted(curve)]
-            bars = [np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in values]
+            bars = [float(np.std(each, ddof=1)) if len(each) > 1 else 0.0 for each in values]
             style = {"color": _COLORS[i % 4], "marker": _MARKERS[i % 4], "capsize": 2, "elinewidth": 0.8}
             panel.errorbar(at, [float(np.mean(each)) for each in values], bars, label=shorten(name, 7.5, 1.4), **style)
         if chance is not None:

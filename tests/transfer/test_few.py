@@ -72,7 +72,7 @@ def test_the_command_on_a_run_and_on_weights(tmp_path: Path, backbone: Backbone,
     document = json.loads(capsys.readouterr().out)
     accuracy = {(row["train_examples"], row["method"]): row["accuracy"] for row in document["rows"]}
     assert len(accuracy) == 6 and all(len(each) == 2 for each in accuracy.values())
-    assert np.mean(accuracy[100, "logistic"]) > 0.6  # random features of digits: chance is 0.1
+    assert np.mean(accuracy[100, "logistic"]) > 0.25  # six random features of digits: chance is 0.1
     again = ["probe", "--config=experiments/default.py", *SMALL, f"--init_from={run}", sizes, "--seeds=2", "--json"]
     assert main(again) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == document["rows"]
