@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a table, a way a line."""
     from cnnjax.config import load_config
+    from cnnjax.ensemble.configs import is_ensemble
     from cnnjax.ensemble.throughput import measure
     from cnnjax.ensemble.together import WAYS
     from cnnjax.report.table import format_duration, format_table
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(unknown("way (--ways)", way, WAYS))
     if args.rounds < 1 or not args.seconds > 0:
         raise UsageError("--rounds must be 1 or more, and --seconds above 0")
+    if not is_ensemble(config):
+        raise UsageError("one network is no ensemble: give --config.ensemble_size=8, or another size")
     measured = measure(config, ways, rounds=args.rounds, seconds=args.seconds)
     if args.json:
         print(json.dumps(measured, ensure_ascii=False))
@@ -49,6 +52,6 @@ def run(args: argparse.Namespace) -> int:
         for way, each in measured["ways"].items()
     ]
     head = f"{measured['members']} x {measured['model']}, batch {measured['batch_size']}, {measured['device']}"
-    table = format_table(("way", "images/s", "least", "most", "ratio", "first call"), rows, "lrrrrr")
+    table = format_table(("way", "images/s", "least", "most", "ratio", "compilation"), rows, "lrrrrr")
     print(f"{head}; a run takes: {measured['chosen']}\n\n{table}")
     return 0

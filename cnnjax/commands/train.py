@@ -28,13 +28,16 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("no workdir given; add --workdir=runs/NAME, the folder that the run writes to")
 
     from cnnjax import training_run
-    from cnnjax.ensemble.configs import is_ensemble
+    from cnnjax.ensemble.configs import is_ensemble, member_configs
     from cnnjax.ensemble.cross_validation import is_divided, train_folds
     from cnnjax.ensemble.ensemble_run import train_ensemble
     from cnnjax.train import Stop
 
     if args.dry_run:
-        print(training_run.describe(config))
+        configs = member_configs(config) if is_ensemble(config) else [config]
+        print(training_run.describe(configs[0]))
+        if is_ensemble(config):
+            print(f"\n{len(configs)} such networks at once, each a run of its own: WORKDIR/member0, ...")
         return 0
     several, divided = is_ensemble(config), is_divided(config)
     if several and divided:

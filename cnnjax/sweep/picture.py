@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from cnnjax.metrics import format_metric
 from cnnjax.report.figure import RED, figure, percent, shorten
 from cnnjax.sweep.grid import SEED
+from cnnjax.sweep.results import shown
 
 GRAY = "#777777"
 MOST_NAMED = 10  # lines in a legend
@@ -89,7 +90,7 @@ def _along(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> str:
 def _line(row: dict[str, Any], along: str) -> str:
     """What tells the lines apart: the values of the other keys, without the seed."""
     others = {key: value for key, value in row["values"].items() if key not in (along, SEED)}
-    return ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in others.items())
+    return ", ".join(f"{key.rpartition('.')[2]} {shown(value)}" for key, value in others.items())
 
 
 def _places(panel: Axes, rows: Sequence[dict[str, Any]], along: str) -> Any:

@@ -85,7 +85,11 @@ def format_results(document: dict[str, Any]) -> str:
     columns = _columns(rows)
     header = (*document["keys"], "status", *(f"{split} {name.replace('_', ' ')}" for split, name in columns))
     lines = [
-        (*row["values"].values(), row["status"], *(_cell(row["metrics"], split, name) for split, name in columns))
+        (
+            *map(shown, row["values"].values()),
+            row["status"],
+            *(_cell(row["metrics"], split, name) for split, name in columns),
+        )
         for row in rows
     ]
     parts = [format_table(header, lines, "l" * (len(document["keys"]) + 1) + "r" * len(columns))]
@@ -96,7 +100,7 @@ def format_results(document: dict[str, Any]) -> str:
     if several and document["settings"][0]["values"]:
         keys = list(document["settings"][0]["values"])
         lines = [
-            (*s["values"].values(), s["runs"], format_metric(metric, s["mean"]), _spread(metric, s["std"]))
+            (*map(shown, s["values"].values()), s["runs"], format_metric(metric, s["mean"]), _spread(metric, s["std"]))
             for s in document["settings"]
         ]
         head = (*keys, "runs", f"{split} {metric}, mean", "std")
@@ -105,10 +109,15 @@ def format_results(document: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def shown(value: Any) -> Any:
+    """A value as it is typed: JSON has lists for tuples."""
+    return str(tuple(value)) if isinstance(value, list) else value
+
+
 def _verdict(document: dict[str, Any]) -> str:
     best, judged = document["settings"][0], document["judged_by"]
     metric, split = judged["metric"], judged["split"]
-    values = ", ".join(f"config.{key}={value}" for key, value in best["values"].items())
+    values = ", ".join(f"config.{key}={shown(value)}" for key, value in best["values"].items())
     spread = "" if best["std"] is None else f" ± {_spread(metric, best['std'])} over {best['runs']} seeds"
     told = f"{split} {metric} {format_metric(metric, best['mean'])}{spread}"
     if split != "test" and best["test_mean"] is not None:

@@ -58,7 +58,7 @@ def test_a_sweep_trains_every_point_and_tells_the_best(tmp_path, monkeypatch):
     assert (tmp_path / "all/sweep.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "all/report.html").stat().st_size > 10_000
     text = format_results(results)
-    assert "diverged" in text and f"best: config.model.hidden={settings[0]['values']['model.hidden']}" in text
+    assert "diverged" in text and f"best: config.model.hidden={tuple(settings[0]['values']['model.hidden'])}" in text
     train_run(make_points("experiments/default.py", flags(*grid))[0].config, str(tmp_path / "alone"), draws=False)
     one, alone = (read_metrics(path)[-1]["loss"] for path in (tmp_path / "all" / points[0]["name"], tmp_path / "alone"))
     assert one == pytest.approx(alone, rel=1e-4)
