@@ -73,8 +73,9 @@ def settings_of(parts: dict[str, dict[str, Any]]) -> list[Setting]:
 
     names = list(parts)
     found = [Setting(NONE, without(names))]
-    found += [Setting(f"only_{name}", without([n for n in names if n != name])) for name in names]
-    found += [Setting(f"without_{name}", without([name])) for name in names]
+    if len(names) > 1:  # of one part, alone is all and without it is none
+        found += [Setting(f"only_{name}", without([n for n in names if n != name])) for name in names]
+        found += [Setting(f"without_{name}", without([name])) for name in names]
     found.append(Setting(ALL, {}))
     return [setting for i, setting in enumerate(found) if setting.off not in [each.off for each in found[:i]]]
 
@@ -103,7 +104,8 @@ def ablate(
         write_json(path / MEMBERS_FILE, {"kind": "ablation", "members": names, "over": over})
         for setting in settings:
             runs = [path / _run_name(setting, seed) for seed in seeds]
-            train_together(configs[setting.name], runs, at_once=at_once)
+            first = build(configs[setting.name][0])
+            train_together(first, configs[setting.name], runs, at_once=at_once, draws=False)
             write_json(path / folder.RESULTS_FILE, collect(path, settings, seeds))
     return collect(path, settings, seeds)
 

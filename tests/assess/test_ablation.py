@@ -46,7 +46,7 @@ def test_settings_are_none_each_alone_all_but_each_and_all():
     assert settings[4].off == {"x.a": 0} and settings[-1].off == {}
     # Of two parts, without the one is the other alone; of one, alone is all.
     assert [s.name for s in settings_of({"a": {"x.a": 0}, "b": {"x.b": 0}})] == ["none", "only_a", "only_b", "all"]
-    assert [s.name for s in settings_of({"a": {"x.a": 0}})] == ["none", "only_a"]
+    assert [s.name for s in settings_of({"a": {"x.a": 0}})] == ["none", "all"]
 
 
 def finish(path: Path, accuracy: float) -> None:
@@ -58,7 +58,7 @@ def finish(path: Path, accuracy: float) -> None:
 def test_every_setting_and_seed_is_trained_with_its_config(tmp_path: Path, monkeypatch):
     trained = {}
 
-    def train_together(configs, paths, *, at_once):
+    def train_together(parts, configs, paths, *, at_once, draws):
         for config, path in zip(configs, paths, strict=True):
             trained[path.name] = (config.seed, config.augment.mirror, config.augment.shift)
             finish(path, 0.5 + 0.1 * (config.augment.mirror > 0) + 0.2 * (config.augment.shift > 0) + config.seed / 100)
