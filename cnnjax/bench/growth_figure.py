@@ -34,13 +34,14 @@ def plot_growth(document: dict[str, Any], along: Sequence[Axis], path: Path) -> 
             for panel in (times, memory):
                 panel.set_xscale("log")
                 panel.set_yscale("log")
+                panel.yaxis.set_major_formatter("{x:g}")
                 panel.xaxis.set_major_locator(FixedLocator(values))
                 panel.xaxis.set_major_formatter(FixedFormatter([_short(value) for value in values]))
                 panel.xaxis.set_minor_locator(NullLocator())
                 panel.xaxis.set_minor_formatter(NullFormatter())
         panels[0, 0].set_ylabel("time of a step (ms)")
         panels[1, 0].set_ylabel("memory (MiB)")
-        panels[1, 0].legend(loc="upper left")
+        drawn.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(MEMORY))
 
 
 def _short(value: int) -> str:

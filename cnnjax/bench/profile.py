@@ -80,7 +80,7 @@ def profile(subject: Subject, name: str, folder: Path, *, steps: int = 5, warmup
         "steps": steps,
         "seconds_per_step": seconds,
         "trace": str(find_trace(folder)),
-        "operations": _rows(operations, labels, _layer_macs(subject), stream.batch_size, steps),
+        "operations": summed_up(operations, labels, _layer_macs(subject), stream.batch_size, steps),
     }
     write_json(folder / TABLE_FILE, document)
     return Profile(document, _format(document, rows))
@@ -92,14 +92,16 @@ def _layer_macs(subject: Subject) -> dict[str, int]:
     return {layer.name: layer.macs for layer in summary.layers}
 
 
-def _rows(
+def summed_up(
     operations: dict[str, Operation], labels: dict[str, Label], macs: dict[str, int], batch_size: int, steps: int
 ) -> list[dict[str, Any]]:
-    """One for each label, costliest first; `gflops` where the label is one pass of a layer with multiply-adds."""
+    """A row for each label, costliest first; `gflops` where the label is one pass of a layer with multiply-adds."""
     total = sum(operation.seconds for operation in operations.values())
     members: dict[Label, list[tuple[str, Operation]]] = defaultdict(list)
     for name, operation in operations.items():
-        members[labels.get(name, OTHER)].append((name, operation))
+        # A custom call's name in a trace is followed by its target: "ffi_call.3__onednn$convolution".
+        label = labels.get(name) or labels.get(name.rpartition("__")[0], OTHER)
+        members[label].append((name, operation))
     rows = []
     for label, ops in members.items():
         seconds = sum(operation.seconds for _, operation in ops)

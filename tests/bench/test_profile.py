@@ -8,6 +8,7 @@ import pytest
 
 from cnnjax.bench.hlo import parse
 from cnnjax.bench.operations import INPUT, LOSS, OPTIMIZER, OTHER, Label, label_instructions
+from cnnjax.bench.profile import summed_up
 from cnnjax.bench.trace_file import Interval, Operation, find_trace, read_operations, share_time
 from cnnjax.commands import main
 from cnnjax.errors import RunError
@@ -72,6 +73,19 @@ def test_instructions_have_the_names_of_layers_and_passes():
     assert labels["copy"] in (Label("block/conv2", "input gradient"), Label("block/conv2", "kernel gradient"))
     assert str(labels["conv.4"]) == "block/conv2 input gradient"
     assert OTHER not in [labels[name] for name in expected]
+
+
+def test_operations_are_summed_up_by_label():
+    forward, other = Label("conv", "forward"), Label("conv", "input gradient")
+    # In a trace the name of a custom call is followed by its target.
+    operations = {"a.1__onednn$conv": Operation(4, 3.0), "b": Operation(2, 1.0), "c__d": Operation(2, 4.0)}
+    rows = summed_up(operations, {"a.1": forward, "b": forward, "c__d": other}, {"conv/conv": 10}, 6, 2)
+    assert [(row["name"], row["share"], row["seconds_per_step"], row["calls_per_step"]) for row in rows] == [
+        ("conv forward", 0.5, 2.0, 3.0),
+        ("conv input gradient", 0.5, 2.0, 1.0),
+    ]
+    assert rows[0]["instructions"] == ["a.1__onednn$conv", "b"]
+    assert rows[0]["gflops"] == 2 * 10 * 6 / 2.0 / 1e9
 
 
 def test_moments_are_shared():
