@@ -5,7 +5,7 @@
     python run.py latent --workdir=runs/autoencoder_digits --attribute=3 --against=8
 
 Hardware: 2 cores of an AMD EPYC that other work shared, 24 GiB, no GPU; Python 3.11, jax 0.10.2, float32
-Result: not yet measured
+Result: test 19.22 dB, SSIM 0.930 (n = 1); 1 min 4 s on cores that other work kept busy
 """
 
 from experiments import default
