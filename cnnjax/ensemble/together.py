@@ -185,20 +185,5 @@ def _stream(parts: Parts, configs: Sequence[Config], arrays: PyTree) -> Stream:
 
 
 def choose_way(parts: Parts) -> str:
-    """How to train several networks at once: `config.ensemble_way`, or what measured best on this backend.
-
-    A batch of convolutions with different kernels is no larger product that a CPU could compute faster, and batching
-    costs copies (docs/sweeps.md has the numbers), so convolutional networks take turns there.
-    """
-    if parts.config.ensemble_way != "auto":
-        return parts.config.ensemble_way
-    return "turns" if jax.default_backend() == "cpu" and convolves(parts) else "vmap"
-
-
-def convolves(parts: Parts) -> bool:
-    """Whether the network has a convolution."""
-    training, image = parts.training, parts.dataset.splits["train"].image
-    shown = jax.ShapeDtypeStruct((1, *image.shape[1:]), jnp.float32)
-    state = training.abstract_state
-    traced = jax.make_jaxpr(functools.partial(training.model.apply, train=False))
-    return "conv" in str(traced(state.params, state.model_state, shown))
+    """How to train several networks at once: `config.ensemble_way`, or what measured best (docs/sweeps.md)."""
+    return "vmap" if parts.config.ensemble_way == "auto" else parts.config.ensemble_way

@@ -70,7 +70,8 @@ def _train_parted(
     parts: Parts, configs: Sequence[Config], paths: Sequence[Path], step: int | None, at_once: int | None, draws: bool
 ) -> None:
     """As many at once as allowed or, when that is not told, as fit into the memory."""
-    size = min(at_once or len(configs), len(configs))
+    # A step that changes on the way (config.unfreeze) does so in a run by itself only.
+    size = 1 if parts.training.later else min(at_once or len(configs), len(configs))
     first = 0
     while first < len(configs):
         part = slice(first, first + size)
@@ -88,9 +89,8 @@ def _train_parted(
 def _train_part(parts: Parts, configs: Sequence[Config], paths: Sequence[Path], step: int | None, draws: bool) -> None:
     if len(configs) == 1:
         try:
-            train_run(
-                configs[0], str(paths[0]), accept_changes=True, draws=draws
-            )  # changes were checked at the beginning
+            # Whether changes are accepted was asked at the beginning.
+            train_run(configs[0], str(paths[0]), accept_changes=True, draws=draws)
         except Diverged as error:
             _note_diverged(paths[0], error)
         return
