@@ -143,7 +143,10 @@ class Checkpoints:
         with _plain_errors(f"cannot read checkpoint {step} in {self.directory}", DamagedCheckpoint), context:
             filled = {name: part for name, part in like.items() if jax.tree.leaves(part)}
             loaded = ocp.load(str(self.directory / str(step)), filled, checkpointable_name=_ITEM)
-        saved = description.custom_metadata[_CHECKSUMS]
+        saved = (description.custom_metadata or {}).get(_CHECKSUMS)
+        if saved is None:
+            logger.warning("checkpoint %d in %s has no checksums, so it is not verified", step, self.directory)
+            return {**like, **loaded}
         changed = [path for path, checksum in checksums(loaded).items() if saved.get(path) != checksum]
         if changed:
             more = f" and {len(changed) - 1} more arrays" if len(changed) > 1 else ""
@@ -156,8 +159,6 @@ class Checkpoints:
             description = self._orbax.checkpointables_metadata(step)
             if description.metadata[_ITEM] is None:  # the library's way to say that it could not read it
                 raise ValueError("the description of its arrays cannot be read")
-            if _CHECKSUMS not in (description.custom_metadata or {}):
-                raise ValueError("its checksums are missing")
             return description
 
     def _damaged(self, step: int) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train without parts of a recipe: none of them, each alone, all but each, all; a table of what each gains.
+"""Train with none of a recipe's parts, each alone, all but each, and all: what each of them gains.
 
   run.py ablate --config=experiments/simple_cnn_cifar10.py --workdir=runs/parts --over=augment --seeds=0,1,2
 

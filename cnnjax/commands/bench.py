@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure how fast a config runs here: whole steps, where their time goes, and PyTorch or plain Flax beside.
+"""Measure whole steps of a config: how fast, where the time goes, and PyTorch or plain Flax beside.
 
   run.py bench --config=experiments/resnet_cifar10.py --peer=torch
 

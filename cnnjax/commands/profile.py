@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show where the time of a training step goes: a trace, and the costliest operations by layer and pass.
+"""Trace training steps and list the costliest operations by layer and pass.
 
   run.py profile --config=experiments/resnet_cifar10.py --out=profiles/resnet20
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print the table of a network or a layer: output, parameters, neurons, multiply-adds, receptive field.
+"""Print the table of a network: outputs, parameters, neurons, multiply-adds, receptive fields.
 
 For a config (--config), for the network of a run (--workdir), or for a layer or a chain of layers written with
 PyTorch's names and arguments:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Compare ways to use a trained network on few pictures: scratch, fixed features, fine-tuning a part or all.
+r"""Compare scratch, fixed features and fine-tuning, by the number of training pictures.
 
 Each way is trained on the same stratified draws of N pictures, several seeds each, and measured on the test split at
 the last step: nothing is chosen on any held-out picture. What is done stays in the workdir; the same command goes on.
