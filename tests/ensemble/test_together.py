@@ -11,7 +11,7 @@ from cnnjax.ensemble import memory
 from cnnjax.ensemble.configs import member_configs
 from cnnjax.ensemble.memory import TooLarge
 from cnnjax.ensemble.together import WAYS, build_together
-from cnnjax.experiment import build_train_step
+from cnnjax.experiment import build_model, build_train_step, make_plan
 from cnnjax.optim import OPTIMIZERS, make_optimizer
 from cnnjax.training_run import build
 
@@ -97,14 +97,14 @@ def test_numbers_of_the_optimizer_can_be_traced(tiny, name: str):
     numbers = {"learning_rate": 0.02, "momentum": 0.8, "weight_decay": 0.01, "l1": 0.001, "clip_norm": 0.5}
     numbers |= {"beta1": 0.85, "beta2": 0.95, "epsilon": 1e-6}
     config = tiny(f"optimizer.name={name}", *(f"optimizer.{key}={value}" for key, value in numbers.items()))
-    parts = build(config)
+    model, plan = build_model(config, 3), make_plan(config.train, 6.0)
     params = {"kernel": jnp.linspace(-1, 1, 6).reshape(2, 3), "bias": jnp.ones(3)}
     grads = jax.tree.map(lambda p: jnp.cos(3 * p), params)
 
     image, count = jax.ShapeDtypeStruct((16, 8, 8, 1), jnp.float32), np.ones(3, int)
 
     def two_updates(numbers):
-        _, tx, _ = build_train_step(config, parts.training.model, image, count, parts.training.plan, **numbers)
+        _, tx, _ = build_train_step(config, model, image, count, plan, **numbers)
         state, own = tx.init(params), params
         for _ in range(2):
             updates, state = tx.update(grads, state, own)
