@@ -89,7 +89,7 @@ def use_compilation_cache() -> None:
         except RuntimeError:  # a user without a home, as in some containers
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
-    # XLA cannot write a program with one of oneDNN's convolutions (layers/lowering) to the cache, and says so each time.
+    # XLA cannot write programs with oneDNN's convolutions (layers/lowering) to the cache, and says so each time.
     warnings.filterwarnings("ignore", r"Error writing persistent compilation cache entry .*std::bad_alloc")
     jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -22,6 +22,8 @@ from cnnjax.config import load_run_config
 from cnnjax.data.resident import eval_stream, train_stream
 from cnnjax.errors import RunError, UsageError
 from cnnjax.evaluate import Evaluate, judge, logits_of, make_evaluate, make_scores
+from cnnjax.inspect.steps import macs
+from cnnjax.inspect.trace import trace
 from cnnjax.lookahead import make_lookahead
 from cnnjax.metrics import Evaluation
 from cnnjax.models import get_model
@@ -328,16 +330,24 @@ def make_plan(train: Config, steps_per_epoch: float) -> Plan:
     return Plan(num_steps, steps_per_epoch, train.log_every_steps, every("eval_every") | save_at, save_at)
 
 
-def _steps_per_dispatch(model: Model, image: Any, log_every: int) -> int:
-    """Many steps a call save the host's time, but not on a CPU with convolutions.
+_STEPS_WORK = 10**10  # multiply-adds of a call of several steps on a CPU: half a second or so on two cores
+_FEWEST_STEPS = 8  # with fewer in a call hardly anything is saved
 
-    XLA's CPU compiler hands a convolution to the fast library only at the top level of a program; in a loop the
-    kernel gradient becomes plain scalar code (measured on 2 cores: LeNet-5 3.6, a small CIFAR network 47 times
-    slower a step).
+
+def _steps_per_dispatch(model: Model, image: Any, log_every: int) -> int:
+    """Many steps in a call save the host's time, which is most of it where a network is small.
+
+    On a CPU large networks take one, so that a signal, and the bar, need not wait for long; and so do those that call
+    `jax.lax`'s convolution themselves: XLA's CPU compiler hands it to the fast library only at the top level of a
+    program (measured on 2 cores: in a loop the step of a small CIFAR network took 47 times as long).
     """
     if jax.default_backend() != "cpu":
         return log_every
     key = jax.random.key(0)
     params, model_state = jax.eval_shape(model.init, key, image)
-    traced = jax.make_jaxpr(partial(model.apply, train=True))(params, model_state, image, key=key)
-    return 1 if "conv_general_dilated" in str(traced) else log_every
+    traced = trace(lambda *args: model.apply(*args[:3], train=True, key=args[3]), params, model_state, image, key)
+    if any(eqn.primitive is jax.lax.conv_general_dilated_p for step in traced.steps for eqn in step.eqns):
+        return 1
+    work = 3 * sum(macs(step) * step.times for step in traced.steps)  # the backward pass costs twice the forward one
+    steps = min(log_every, _STEPS_WORK // max(work, 1))
+    return steps if steps >= min(_FEWEST_STEPS, log_every) else 1

@@ -6,8 +6,8 @@ import math
 import re
 
 import numpy as np
-
 from cnnjax.page.calibration import calibrate
+
 from cnnjax.page.charts import DotRow, Line, Series, chart, dots, reliability, stacked_bar
 
 

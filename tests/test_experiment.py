@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is chosen for a network where the config leaves it open."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cnnjax.experiment import _steps_per_dispatch
+from cnnjax.models import get_model
+from cnnjax.types import Model
+
+
+def by_lax(*, num_classes: int) -> Model:
+    """One convolution of jax.lax itself."""
+
+    def init(key, image):
+        return {"kernel": jnp.zeros((3, 3, image.shape[-1], num_classes))}, {}
+
+    def apply(params, model_state, image, *, train, key=None):
+        maps = jax.lax.conv_general_dilated(
+            image, params["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return {"logits": maps.mean((1, 2))}, model_state
+
+    return Model(init, apply)
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "steps"),
+    [
+        (get_model("mlp", {"hidden": (8,)}, num_classes=10), 128, 50),
+        (get_model("lenet5", {}, num_classes=10), 128, 50),
+        (get_model("lenet5", {}, num_classes=10), 1024, 1),  # 0.4 M x 1,024 x 3 x 8 steps are over 10^10 multiply-adds
+        (get_model("resnet_cifar", {"depth": 8}, num_classes=10), 128, 1),
+        (by_lax(num_classes=10), 2, 1),
+    ],
+    ids=["mlp", "lenet5", "large batch", "resnet", "lax"],
+)
+def test_small_networks_take_many_steps_in_a_call_on_a_cpu(model, batch: int, steps: int):
+    image = jax.ShapeDtypeStruct((batch, 32, 32, 3 if steps == 1 else 1), jnp.float32)
+    assert _steps_per_dispatch(model, image, 50) == steps
+    assert _steps_per_dispatch(model, image, 1) == 1
