@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
-from cnnjax.bench.growth import Axis, series
+from cnnjax.bench.growth_axes import Axis, series
 from cnnjax.report.figure import BLUE, GREEN, ORANGE, RED, figure
 
 MEBIBYTE = 2**20

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cnnjax.bench.growth import Point, axes, per_unit
+from cnnjax.bench.growth_axes import Point, axes, per_unit
 from cnnjax.commands import main
 
 
