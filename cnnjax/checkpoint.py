@@ -157,8 +157,9 @@ class Checkpoints:
         """The library's description of a step: shapes of its arrays, and our checksums."""
         with _plain_errors(self._damaged(step), DamagedCheckpoint):
             description = self._orbax.checkpointables_metadata(step)
-            if description.metadata[_ITEM] is None:  # the library's way to say that it could not read it
-                raise ValueError("the description of its arrays cannot be read")
+            # The library's ways to say that it could not read the one or the other file.
+            if description.metadata[_ITEM] is None or description.init_timestamp_nsecs is None:
+                raise ValueError("its description cannot be read")
             return description
 
     def _damaged(self, step: int) -> str:

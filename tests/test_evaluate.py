@@ -50,7 +50,7 @@ def test_a_network_without_classes_has_no_predictions(tiny):
     recon = model.apply(params, {}, picture, train=False)[0]["recon"]
     expected = np.mean(np.square(np.asarray(recon - picture)), axis=(1, 2, 3))
     np.testing.assert_allclose(got.values["mse"], expected, rtol=1e-4)
-    assert list(got.summary()) == ["loss", "mse", "psnr"]
+    assert list(got.summary()) == ["loss", "mse", "psnr", "ssim"]
 
 
 def test_the_average_is_evaluated_where_one_is_kept():

@@ -38,7 +38,8 @@ def test_each_shape_is_compiled_once_and_nothing_is_shared():
 
     state = run_outlined(program, jax.random.key(0), jnp.ones(6))
     assert calls == 1 and float(state.opt_state[0, 0]) == 6 * float(state.params[1][0, 0])
-    np.testing.assert_array_equal(state.params[2], jax.random.normal(jax.random.fold_in(jax.random.key(0), 2), (4, 3)))
+    alone = jax.random.normal(jax.random.fold_in(jax.random.key(0), 2), (4, 3))
+    np.testing.assert_allclose(state.params[2], alone, rtol=1e-6)  # another level of optimisation than the tests'
     first, second = state.params[0], state.model_state["twice"]
     assert first.unsafe_buffer_pointer() != second.unsafe_buffer_pointer()  # so that both can be donated
 

@@ -6,9 +6,9 @@ import math
 import re
 
 import numpy as np
-from cnnjax.page.calibration import calibrate
 
 from cnnjax.page.charts import DotRow, Line, Series, chart, dots, reliability, stacked_bar
+from cnnjax.protocols.calibration import calibrate
 
 
 def data_of(shown: str) -> dict:
