@@ -12,7 +12,7 @@ From ImageNet weights at 224x224: the new output at the full rate, layers that c
         --config.init_from=runs/simple_cnn_cifar10 --config.data.source=folder:PATH
 
 Hardware: 2 cores of an AMD EPYC that other work shared, no GPU; Python 3.11, jax 0.10.2, float32
-Result: `cifar` 81.50% of 200 pictures (n = 1), 26 s, from a CIFAR-10 network of 79.19%; `tfds`, `folder` not yet measured
+Result: `cifar` 81.50% of 200 pictures (n = 1), 26 s, from a CIFAR-10 network of 79.19%; the others not yet measured
 """
 
 from experiments import default
