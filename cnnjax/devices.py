@@ -9,12 +9,13 @@ import warnings
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax._src import xla_bridge  # whether a backend has started, nobody else tells
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnnjax.data.cache import cache_dir
 from cnnjax.errors import RunError, UsageError
-from cnnjax.types import Config
+from cnnjax.types import Config, PyTree
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,10 @@ def use_compilation_cache() -> None:
 
 
 def make_mesh() -> Mesh:
-    """All devices along one axis, `data`."""
+    """All devices of all processes along one axis, `data`; those of a process lie side by side, in its order."""
+    if jax.process_count() > 1:
+        ordered = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        return Mesh(np.asarray(ordered), ("data",))
     # Auto: the compiler places what lies between; jax.make_mesh's default, Explicit, rejects plain train steps.
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
@@ -109,6 +113,29 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def split_rows(mesh: Mesh, axis: int = 0) -> NamedSharding:
     """An array whose axis `axis`, the batch, is divided over the devices."""
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+
+
+def place_replicated(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Arrays of the host, which must be the same in every process, on every device; it does not wait for them."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, replicated(mesh))
+    # A device_put would first compare the processes' arrays, and wait for all of them.
+    return jax.tree.map(lambda x: _from_host(np.asarray(x), replicated(mesh)), tree)
+
+
+def place_rows(tree: PyTree, mesh: Mesh, axis: int = 0) -> PyTree:
+    """Arrays of the host whose axis `axis` holds the rows of this process (`Stream.local`), divided over the devices.
+
+    The result has the rows of all processes, those of process 0 first; it does not wait for them.
+    """
+    split = split_rows(mesh, axis)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, split)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, np.asarray(x)), tree)
+
+
+def _from_host(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def check_divides(batch_size: int, mesh: Mesh, key: str) -> None:

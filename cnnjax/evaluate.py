@@ -54,7 +54,7 @@ def make_evaluate(
     def evaluate(params: Params, model_state: ModelState) -> Evaluation:
         rows: list[Any] = []
         for i in range(num_batches(stream)):
-            item = jax.tree.map(lambda x: x[0], stream.items(i, 1))
+            item = _item(stream, i, mesh)
             rows.append(compiled(params, model_state, stream.arrays, item))
         # Padding stands at the end only, so that cutting leaves each example once, in order.
         values = {name: np.concatenate([np.asarray(row[name]) for row in rows])[: len(label)] for name in rows[0]}
@@ -92,7 +92,7 @@ def make_scores(model: Model, prepare: PrepareViewFn, views: Views, mesh: Mesh, 
     def scores(params: Params, model_state: ModelState, stream: Stream) -> np.ndarray:
         batches = []
         for i in range(num_batches(stream)):
-            item = jax.tree.map(lambda x: x[0], stream.items(i, 1))
+            item = _item(stream, i, mesh)
             shown = [compiled(params, model_state, stream.arrays, item, row, make_batch=stream.batch) for row in rows]
             batches.append(sum(w * np.asarray(view) for w, view in zip(views.weight, shown, strict=True)))
         result = np.concatenate(batches)[: stream.num_examples]
@@ -102,6 +102,13 @@ def make_scores(model: Model, prepare: PrepareViewFn, views: Views, mesh: Mesh, 
         return result
 
     return scores
+
+
+def _item(stream: Stream, step: int, mesh: Mesh) -> PyTree:
+    """The item of one step, on the devices."""
+    items = jax.tree.map(lambda x: x[0], stream.items(step, 1))
+    place = devices.place_rows if stream.local else devices.place_replicated
+    return place(items, mesh)
 
 
 def logits_of(scores: np.ndarray, averaging: str) -> np.ndarray:

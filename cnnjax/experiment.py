@@ -114,7 +114,7 @@ def build_training(
         raise UsageError(
             f"config.train.accumulate = {config.train.accumulate} does not divide config.data.batch_size = {batch_size}"
         )
-    put = partial(jax.device_put, device=devices.replicated(mesh))
+    put = partial(devices.place_replicated, mesh=mesh)
     mixes = needs_partner(config.augment)
     order = {"seed": config.seed, "balance": config.data.balance}
     stream = train_stream(split, batch_size=batch_size, **order, with_partner=mixes, put=put)
@@ -249,7 +249,7 @@ def build_test(
 def _eval_stream(config: Config, split: Split, mesh: Mesh) -> Stream:
     batch_size = min(config.data.eval_batch_size, len(split.label))
     batch_size += -batch_size % mesh.size  # padding is masked, so the last batch may be any size
-    put = partial(jax.device_put, device=devices.replicated(mesh))
+    put = partial(devices.place_replicated, mesh=mesh)
     return eval_stream(split, batch_size=batch_size, put=put)
 
 

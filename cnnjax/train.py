@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from cnnjax import devices
 from cnnjax.errors import Diverged
 from cnnjax.members import Crew, Member
 from cnnjax.step import Dispatch
@@ -162,8 +162,10 @@ def compile_dispatch(dispatch: Dispatch, state: TrainState, stream: Stream, step
 def call_arguments(state: TrainState, stream: Stream, step: int, count: int, length: int) -> tuple[PyTree, Array]:
     """(items, count) of a call, on their way to the device: it does not wait for them, nor the host for it."""
     items = _padded(stream.items(step, count), length)
-    placed: Any = jax.tree.leaves(state)[0].sharding  # members may be divided over the devices; items are not
-    return jax.device_put((items, np.int32(count)), NamedSharding(placed.mesh, PartitionSpec()))
+    placed: Any = jax.tree.leaves(state)[0].sharding
+    if not stream.local:
+        return devices.place_replicated((items, np.int32(count)), placed.mesh)
+    return devices.place_rows(items, placed.mesh, axis=1), devices.place_replicated(np.int32(count), placed.mesh)
 
 
 def _padded(items: PyTree, length: int) -> PyTree:

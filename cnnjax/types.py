@@ -104,6 +104,8 @@ class Stream(NamedTuple):
       arrays: device arrays that stay for the whole run (the set itself when it is resident).
       items: `items(first_step, count)` -> host arrays with leading axis `count`.
       batch: `batch(arrays, item) -> Batch`, pure and traced into the step.
+      local: whether `items` gives only the rows of this process: leaves [count,B/n,...] of n processes, of which
+        process p has the rows p*B/n to (p+1)*B/n - 1 of a batch. Else they are whole and the same in every process.
     """
 
     num_examples: int
@@ -111,6 +113,7 @@ class Stream(NamedTuple):
     arrays: PyTree
     items: Callable[[int, int], PyTree]
     batch: Callable[[PyTree, PyTree], Batch]
+    local: bool = False
 
 
 class Records(NamedTuple):

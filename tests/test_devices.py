@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from cnnjax import devices
@@ -80,3 +81,12 @@ def test_xla_knows_the_flags():
     flags = " ".join(f"--{name}=true" for name in (*devices.GPU_FLAGS, devices.DETERMINISTIC))
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], env=env, check=True, timeout=120)
+
+
+def test_rows_are_divided_in_order_and_the_rest_is_everywhere():
+    mesh, rows = devices.make_mesh(), np.arange(24).reshape(3, 4, 2)
+    placed = devices.place_rows({"a": rows}, mesh, axis=1)["a"]
+    np.testing.assert_array_equal(placed, rows)
+    halves = sorted((shard.device.id, np.asarray(shard.data)) for shard in placed.addressable_shards)
+    np.testing.assert_array_equal(halves[1][1], rows[:, 2:])
+    assert all(np.asarray(s.data).shape == (3, 4, 2) for s in devices.place_replicated(rows, mesh).addressable_shards)

@@ -34,14 +34,14 @@ class Nothing:
     def wait(self) -> None: ...
 
 
-def fit(config: Any, dispatch: Any = None) -> Nothing:
+def fit(config: Any, dispatch: Any = None, **stream: Any) -> Nothing:
     dataset = load_dataset(config.data)
     parts = build_training(config, build_model(config, len(dataset.label_names)), dataset, make_mesh())
     log: Any = Nothing()
     train.fit(
         parts.init(),
         dispatch(parts.dispatch) if dispatch else parts.dispatch,
-        parts.stream,
+        parts.stream._replace(**stream),
         parts.plan._replace(evaluate_at=frozenset(), save_at=frozenset()),
         [Member("", lambda step: np.float32(0.1), log, log, lambda state: {})],
         steps_per_dispatch=parts.steps_per_dispatch,
@@ -121,3 +121,9 @@ def test_every_call_runs_the_program_compiled_before_the_first(tiny):
 
     fit(tiny("train.num_steps=5", "train.log_every_steps=2", "train.steps_per_dispatch=2"), keep)
     assert held[0]._cache_size() == 1
+
+
+def test_items_of_rows_train_as_whole_ones_do(tiny):
+    """Which in one process are the same rows, but lie divided over the devices."""
+    whole, divided = fit(tiny()), fit(tiny(), local=True)
+    assert [r["loss"] for r in whole.records] == [r["loss"] for r in divided.records]

@@ -13,7 +13,7 @@ from cnnjax.errors import UsageError
 from cnnjax.types import Array, Batch, PyTree, Split, Stream
 
 PutFn = Callable[[np.ndarray], Any]
-"""Host array to device array: `jnp.asarray`, or a `jax.device_put` with a sharding."""
+"""Host array to device array: `jnp.asarray`, or `devices.place_replicated` on a mesh."""
 
 
 def num_batches(stream: Stream) -> int:

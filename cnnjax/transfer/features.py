@@ -83,7 +83,7 @@ def _computed(backbone: Backbone, split: Split, layer: str, mesh: Mesh) -> np.nd
     stream = eval_stream(
         split,
         batch_size=size + -size % mesh.size,
-        put=lambda array: jax.device_put(array, devices.replicated(mesh)),
+        put=lambda array: devices.place_replicated(array, mesh),
     )
 
     @jax.jit
