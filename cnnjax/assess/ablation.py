@@ -16,9 +16,9 @@ from cnnjax.ensemble.training import read_diverged, train_together
 from cnnjax.errors import UsageError, unknown
 from cnnjax.metrics import format_metric
 from cnnjax.page.record import METRICS
+from cnnjax.parts import build
 from cnnjax.report.environment import to_plain, write_json
 from cnnjax.report.table import format_table
-from cnnjax.training_run import build
 from cnnjax.types import Config
 
 TOGETHER = ("augment.crop_area", "augment.crop_aspect"), ("augment.mirror", "augment.mirror_mode")

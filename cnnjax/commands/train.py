@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.workdir and not args.dry_run:
         raise UsageError("no workdir given; add --workdir=runs/NAME, the folder that the run writes to")
 
-    from cnnjax import training_run
+    from cnnjax import parts, training_run
     from cnnjax.ensemble.configs import is_ensemble, member_configs
     from cnnjax.ensemble.cross_validation import is_divided, train_folds
     from cnnjax.ensemble.ensemble_run import train_ensemble
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.dry_run:
         configs = member_configs(config) if is_ensemble(config) else [config]
-        print(training_run.describe(configs[0]))
+        print(parts.describe(configs[0]))
         if is_ensemble(config):
             print(f"\n{len(configs)} such networks at once, each a run of its own: WORKDIR/member0, ...")
         return 0

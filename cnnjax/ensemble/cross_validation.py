@@ -13,9 +13,10 @@ from cnnjax.data.folds import num_folds
 from cnnjax.ensemble.configs import with_values
 from cnnjax.ensemble.spread import check_same_members, mean_and_std
 from cnnjax.metrics import format_metric
+from cnnjax.parts import build
 from cnnjax.report.environment import write_json
 from cnnjax.report.table import format_duration, format_table
-from cnnjax.training_run import build, train_run
+from cnnjax.training_run import train_run
 from cnnjax.types import Config
 
 KIND = "cross-validation"

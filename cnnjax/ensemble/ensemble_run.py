@@ -17,10 +17,10 @@ from cnnjax.errors import RunError
 from cnnjax.evaluate import combined, judge
 from cnnjax.experiment import build_logits, load_network
 from cnnjax.metrics import format_metric
+from cnnjax.parts import Parts, build
 from cnnjax.report.environment import write_json
 from cnnjax.report.table import format_count, format_duration, format_table
 from cnnjax.tasks import make_task
-from cnnjax.training_run import Parts, build
 from cnnjax.types import Config
 
 logger = logging.getLogger(__name__)

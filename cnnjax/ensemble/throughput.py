@@ -10,8 +10,8 @@ import jax
 
 from cnnjax.ensemble.configs import member_configs
 from cnnjax.ensemble.together import WAYS, build_together, choose_way
+from cnnjax.parts import build
 from cnnjax.train import call_arguments
-from cnnjax.training_run import build
 from cnnjax.types import Config, Stream, TrainState
 
 SEPARATE = "separate"

@@ -16,8 +16,8 @@ from cnnjax.ensemble.configs import varied
 from cnnjax.ensemble.memory import check_fits
 from cnnjax.errors import UsageError
 from cnnjax.experiment import build_train_step, class_counts
+from cnnjax.parts import Parts
 from cnnjax.step import Many, Sums, repeated
-from cnnjax.training_run import Parts
 from cnnjax.types import Array, Config, PyTree, Stream, TrainState
 
 WAYS = ("vmap", "turns", "unrolled", "map")

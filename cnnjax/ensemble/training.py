@@ -16,10 +16,11 @@ from cnnjax.ensemble.together import build_together, choose_way
 from cnnjax.errors import Diverged
 from cnnjax.members import Member
 from cnnjax.optim import make_schedule
+from cnnjax.parts import Parts, headline
 from cnnjax.report.environment import write_json
 from cnnjax.report.log import RunLog
 from cnnjax.train import fit
-from cnnjax.training_run import Parts, conclude, headline, train_run
+from cnnjax.training_run import conclude, train_run
 from cnnjax.types import Config, TrainState
 
 logger = logging.getLogger(__name__)

@@ -11,11 +11,11 @@ from cnnjax.config import MEMBERS_FILE
 from cnnjax.ensemble.configs import program
 from cnnjax.ensemble.training import train_together
 from cnnjax.errors import UsageError
+from cnnjax.parts import build
 from cnnjax.report.environment import write_atomic, write_json
 from cnnjax.report.log import read_metrics
 from cnnjax.sweep.grid import Point, make_points
 from cnnjax.sweep.results import collect, format_csv
-from cnnjax.training_run import build
 
 logger = logging.getLogger(__name__)
 

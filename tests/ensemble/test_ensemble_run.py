@@ -7,12 +7,13 @@ import signal
 import numpy as np
 import pytest
 
-from cnnjax import training_run
+from cnnjax import pictures
 from cnnjax.ensemble import ensemble_run, training
 from cnnjax.ensemble.ensemble_run import train_ensemble
 from cnnjax.ensemble.training import going_on, train_together
 from cnnjax.errors import RunError, UsageError
 from cnnjax.experiment import load_network
+from cnnjax.parts import build
 from cnnjax.report.log import RunLog, read_metrics
 from cnnjax.train import Stop
 from cnnjax.training_run import train_run
@@ -24,7 +25,7 @@ SHORT = ("train.num_steps=4", "model.dropout_rate=0.2", "augment.shift=1")
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch):
     """What is drawn of a run is tested where it is drawn."""
-    monkeypatch.setattr(training_run, "_draw", lambda *_: None)
+    monkeypatch.setattr(pictures, "draw", lambda *_: None)
 
 
 def parameters(workdir) -> np.ndarray:
@@ -107,7 +108,7 @@ def test_as_many_at_once_as_allowed_or_as_fit(tiny, tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(training, "build_together", lambda parts, configs, way: trained.append(len(configs)) or 1 / 0)
     configs, paths = [tiny(f"seed={i}") for i in range(5)], [tmp_path / str(i) for i in range(5)]
-    parts = training_run.build(configs[0])
+    parts = build(configs[0])
     with pytest.raises(ZeroDivisionError):
         train_together(parts, configs, paths, at_once=3)
 

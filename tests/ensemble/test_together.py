@@ -13,7 +13,7 @@ from cnnjax.ensemble.memory import TooLarge
 from cnnjax.ensemble.together import WAYS, build_together
 from cnnjax.experiment import build_model, build_train_step, make_plan
 from cnnjax.optim import OPTIMIZERS, make_optimizer
-from cnnjax.training_run import build
+from cnnjax.parts import build
 
 EVERYTHING = (
     "model.dropout_rate=0.2",
