@@ -64,15 +64,19 @@ class Checkpoints:
                 cleanup_tmp_directories=self._writes,
             )
 
-    def save(self, step: int, state: TrainState, score: float | None = None) -> None:
-        """Starts writing `state`; returns once it may change. A failure shows at the next `save` or `wait`."""
-        if step in self.steps():
+    def save(self, step: int, state: TrainState, score: float | None = None, *, again: bool = False) -> None:
+        """Starts writing `state`; returns once it may change. A failure shows at the next `save` or `wait`.
+
+        A step that is there stays as it is; with `again` it is replaced.
+        """
+        if not again and step in self.steps():
             return  # a run that stops where it has just saved
         with _plain_errors(f"cannot save a checkpoint in {self.directory}; the last good one is {self._last()}"):
             tree = state._asdict()
             self._orbax.save_checkpointables_async(
                 step,
                 {_ITEM: tree},
+                overwrite=again,
                 metrics=None if score is None else {"score": score},
                 custom_metadata={_CHECKSUMS: checksums(tree)},
             )

@@ -5,7 +5,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
@@ -24,6 +24,10 @@ class Log(Protocol):
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Keeps one record."""
+        ...
+
+    def holds(self, step: int, split: str) -> bool:
+        """Whether there is a record of that step and split."""
         ...
 
 
@@ -75,15 +79,22 @@ class Crew:
         self,
         members: Sequence[Member],
         batch_size: int,
-        compile_seconds: float,
         diverged: Callable[[Member, Diverged], None],
+        epoch: Callable[[int], float],
+        eval_split: str,
     ):
         self.members = list(members)
         self.clock = Clock()
-        self._compiling = {"compile_seconds": compile_seconds}
+        self._compiling: dict[str, float] = {}
         self._batch_size = batch_size
         self._diverged = diverged
+        self._epoch, self._eval_split = epoch, eval_split
         self._sums: dict[str, list[dict[str, tuple[float, float]]]] = {member.name: [] for member in members}
+
+    def begin(self, compile_seconds: float) -> None:
+        """Starts the clock."""
+        self.clock = Clock()
+        self._compiling = {"compile_seconds": compile_seconds}
 
     def read(self, step: int, count: int, rows: PyTree, bar: tqdm) -> None:
         """Reads the numbers of the `count` steps after `step`, which waits for the device."""
@@ -97,7 +108,7 @@ class Crew:
         bar.set_postfix(loss=f"{np.mean(recent):.4f}", refresh=False)
         bar.update(count)
 
-    def log(self, step: int, epoch: float) -> None:
+    def log(self, step: int) -> None:
         """Writes each one's means since the last record, its images a second, and the seconds that all took."""
         seconds = self.clock.take()
         for member in self.members:
@@ -105,24 +116,39 @@ class Crew:
             rate = len(sums) * self._batch_size / seconds
             times = {"images_per_second": rate, "seconds": seconds, **self._compiling}
             learning_rate = np.asarray(member.schedule(step - 1)).item()
-            member.log.write(step, "train", {"epoch": epoch, **means(sums), **times, "learning_rate": learning_rate})
+            numbers = {"epoch": self._epoch(step), **means(sums), **times, "learning_rate": learning_rate}
+            member.log.write(step, "train", numbers)
             self._sums[member.name] = []
         self._compiling = {}
 
-    def evaluate(self, step: int, epoch: float, state: TrainState, split: str) -> dict[str, float]:
-        """Evaluates and records each; the score of each by name, more is better."""
+    def has_evaluated(self, step: int) -> bool:
+        """Whether the evaluation of `step`, which each made before, is recorded."""
+        return all(member.log.holds(step, self._eval_split) for member in self.members)
+
+    def measure(self, step: int, state: TrainState) -> dict[str, dict[str, float]]:
+        """The metrics of each by name."""
         told: dict[str, dict[str, float]] = {}
         for member in list(self.members):
             try:
-                told[member.name] = metrics = member.evaluate(member.state(state))
+                told[member.name] = member.evaluate(member.state(state))
             except Diverged as error:
                 self._drop(member, Diverged(f"at step {step} {error}"))
-                continue
-            member.log.write(step, split, {"epoch": epoch, **metrics})
+        return told
+
+    def evaluated(self, step: int, told: Mapping[str, dict[str, float]]) -> dict[str, float]:
+        """Records what was measured; the score of each by name, more is better."""
+        epoch = self._epoch(step)
+        for member in self.members:
+            member.log.write(step, self._eval_split, {"epoch": epoch, **told[member.name]})
         rows = list(told.values())
         shown = "  ".join(f"{name} {_range([row[name] for row in rows])}" for name in rows[0])
-        tqdm.write(f"step {step}  epoch {epoch:.1f}  {split}: {shown}", file=sys.stderr)
+        tqdm.write(f"step {step}  epoch {epoch:.1f}  {self._eval_split}: {shown}", file=sys.stderr)
         return {name: metrics.get("accuracy", -metrics["loss"]) for name, metrics in told.items()}
+
+    def save(self, step: int, state: TrainState, scores: Mapping[str, float], *, again: bool = False) -> None:
+        """Starts to save each, with its score; one that is saved already stays as it is, unless `again`."""
+        for member in self.members:
+            member.checkpoints.save(step, member.state(state), scores.get(member.name), again=again)
 
     def wait(self) -> None:
         """Returns when everything is saved."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The run from its first to its last step: when to log, evaluate, save and stop."""
 
-import signal
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ from cnnjax import devices
 from cnnjax.errors import Diverged
 from cnnjax.members import Crew, Member
 from cnnjax.step import Dispatch
+from cnnjax.stopping import Stop, StopSignals
 from cnnjax.types import Array, PyTree, Stream, TrainState
 
 
@@ -34,44 +35,6 @@ class Plan(NamedTuple):
         """The steps at which the host has something to do, ascending; the last one is the end."""
         logs = range(self.log_every, self.num_steps, self.log_every)
         return sorted({*logs, *self.evaluate_at, *self.save_at, self.num_steps})
-
-
-class Stop(Exception):
-    """The run was asked to end before its last step; everything is saved up to `step`."""
-
-    def __init__(self, step: int, signal_name: str):
-        super().__init__(f"{signal_name} at step {step}")
-        self.step = step
-        self.signal_name = signal_name
-
-    @property
-    def exit_code(self) -> int:
-        """128 + the signal's number, as shells count."""
-        return 128 + signal.Signals[self.signal_name]
-
-    def told(self) -> str:
-        """What the user reads."""
-        return f"stopped by {self.signal_name} at step {self.step}, which is saved; the same command goes on from there"
-
-
-class StopSignals:
-    """While entered, the first SIGINT or SIGTERM only asks the run to stop; a second SIGINT ends it at once."""
-
-    def __init__(self) -> None:
-        self.received: str | None = None
-
-    def __enter__(self) -> "StopSignals":
-        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: object) -> None:
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
 
 
 def fit(
@@ -96,6 +59,8 @@ def fit(
 
     With `keep_best` the checkpoint with the highest accuracy (where there is none: the lowest loss) is kept.
 
+    A signal during an evaluation cuts it short; the run that goes on makes up for it first.
+
     Of several members one whose numbers are no longer finite is told to `diverged` and left out; the others go on.
 
     Raises:
@@ -103,12 +68,16 @@ def fit(
       Stop: SIGINT or SIGTERM came; the state was saved first.
     """
     step = int(members[0].state(state).step)
+    crew = Crew(members, stream.batch_size, diverged, plan.epoch, eval_split)
+    if step in plan.evaluate_at and not crew.has_evaluated(step):
+        scores = crew.evaluated(step, crew.measure(step, state))
+        crew.save(step, state, scores if keep_best else {}, again=True)
     events = sorted(event for event in {*plan.events(), *(first for first, _ in later)} if event > step)
     if not events:
+        crew.wait()
         return state
     dispatch = _program(dispatch, later, step)
-    seconds = compile_dispatch(dispatch, state, stream, steps_per_dispatch)
-    crew = Crew(members, stream.batch_size, seconds, diverged)
+    crew.begin(compile_dispatch(dispatch, state, stream, steps_per_dispatch))
     bar = tqdm(total=plan.num_steps, initial=step, unit="step", disable=None, dynamic_ncols=True, smoothing=0.1)
     with StopSignals() as stop, bar:
         running: list[tuple[int, int, PyTree]] = []  # calls whose numbers are not read yet: first step, steps, rows
@@ -131,18 +100,19 @@ def fit(
             while running:
                 crew.read(*running.pop(0), bar)
             if step % plan.log_every == 0 or step == plan.num_steps:
-                crew.log(step, plan.epoch(step))
+                crew.log(step)
             with crew.clock.paused():
-                scores = crew.evaluate(step, plan.epoch(step), state, eval_split) if step in plan.evaluate_at else {}
-                if step in plan.save_at or step == plan.num_steps or stop.received:
-                    for member in crew.members:
-                        member.checkpoints.save(
-                            step, member.state(state), scores.get(member.name) if keep_best else None
-                        )
-            if stop.received and step < plan.num_steps:
-                crew.wait()
-                raise Stop(step, stop.received)
-    crew.wait()
+                measure = partial(crew.measure, step, state)
+                told = stop.unless_asked(measure) if step in plan.evaluate_at else None
+                scores = crew.evaluated(step, told) if told else {}
+                if step in plan.save_at or step == plan.num_steps:
+                    crew.save(step, state, scores if keep_best else {})
+            if stop.received:
+                crew.save(step, state, scores if keep_best else {})  # does nothing where it has just been done
+                break
+        crew.wait()
+        if stop.received:
+            raise Stop(step, stop.received)
     return state
 
 

@@ -29,7 +29,10 @@ class Nothing:
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         self.records.append({"step": step, **metrics})
 
-    def save(self, *_: Any) -> None: ...
+    def holds(self, step: int, split: str) -> bool:
+        return True
+
+    def save(self, *_: Any, **options: Any) -> None: ...
 
     def wait(self) -> None: ...
 

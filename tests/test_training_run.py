@@ -14,7 +14,7 @@ from cnnjax.checkpoint import Checkpoints
 from cnnjax.errors import RunError, UsageError
 from cnnjax.experiment import load_network
 from cnnjax.report.log import read_metrics
-from cnnjax.train import Stop
+from cnnjax.stopping import Stop
 from cnnjax.training_run import train_run
 
 pytestmark = pytest.mark.optimized

@@ -36,11 +36,13 @@ def run(args: argparse.Namespace) -> int:
 
     from cnnjax.assess.ablation import ablate, format_ablation
     from cnnjax.assess.pictures import plot_ablation
-    from cnnjax.train import Stop
+    from cnnjax.stopping import Stop, stopping_at_once
 
     numbers = [int(seed) for seed in seeds]
     try:
-        found = ablate(args.config, args.overrides, args.workdir, over=args.over, seeds=numbers, at_once=args.at_once)
+        with stopping_at_once():
+            options = {"over": args.over, "seeds": numbers, "at_once": args.at_once}
+            found = ablate(args.config, args.overrides, args.workdir, **options)
     except Stop as stop:
         print(stop.told(), file=sys.stderr)
         return stop.exit_code

@@ -32,13 +32,15 @@ def run(args: argparse.Namespace) -> int:
     if not args.workdir:
         raise UsageError("no workdir given; add --workdir=runs/NAME, the folder that the sweep writes to")
 
+    from cnnjax.stopping import Stop, stopping_at_once
     from cnnjax.sweep.results import format_results
     from cnnjax.sweep.sweep_run import train_sweep, written
-    from cnnjax.train import Stop
 
     changes = args.accept_changes
     try:
-        results = train_sweep(args.config, args.overrides, args.workdir, at_once=args.at_once, accept_changes=changes)
+        with stopping_at_once():
+            options = {"at_once": args.at_once, "accept_changes": changes}
+            results = train_sweep(args.config, args.overrides, args.workdir, **options)
     except Stop as stop:
         print(stop.told(), file=sys.stderr)
         return stop.exit_code

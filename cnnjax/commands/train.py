@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from cnnjax.ensemble.configs import is_ensemble, member_configs
     from cnnjax.ensemble.cross_validation import is_divided, train_folds
     from cnnjax.ensemble.ensemble_run import train_ensemble
-    from cnnjax.train import Stop
+    from cnnjax.stopping import Stop, stopping_at_once
 
     if args.dry_run:
         configs = member_configs(config) if is_ensemble(config) else [config]
@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("config.data.folds and config.ensemble_* ask for different runs: give one of them")
     train = train_ensemble if several else train_folds if divided else training_run.train_run
     try:
-        print(train(config, args.workdir, accept_changes=args.accept_changes))
+        with stopping_at_once():
+            print(train(config, args.workdir, accept_changes=args.accept_changes))
     except Stop as stop:
         print(stop.told(), file=sys.stderr)
         return stop.exit_code

@@ -89,7 +89,9 @@ class RunLog:
         self._events: io.FileIO | None = None
         path = workdir / METRICS_FILE
         old = [] if resume_step is None else _read(path) or []
-        write_atomic(path, b"".join(_line(record) for record in old if record["step"] < self._first_step))
+        kept = [record for record in old if record["step"] < self._first_step]
+        self._held = {(record["step"], record["split"]) for record in kept}
+        write_atomic(path, b"".join(map(_line, kept)))
         self._metrics = _append_to(path)
 
     def write(self, step: int, split: str, metrics: Mapping[str, SupportsFloat]) -> None:
@@ -105,9 +107,14 @@ class RunLog:
         """
         numbers = {name: value if isinstance(value, int) else float(value) for name, value in metrics.items()}
         _write(self._metrics, _line({"step": int(step), "split": split, **numbers}))
+        self._held.add((int(step), split))
         if self._events is None:
             self._events = self._open_events()
         _write(self._events, _scalars(int(step), {f"{split}/{name}": value for name, value in numbers.items()}))
+
+    def holds(self, step: int, split: str) -> bool:
+        """Whether there is a record of `step` and `split`."""
+        return (step, split) in self._held
 
     def close(self) -> None:
         """Closes the files; safe to call twice."""

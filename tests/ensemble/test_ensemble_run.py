@@ -15,7 +15,7 @@ from cnnjax.errors import RunError, UsageError
 from cnnjax.experiment import load_network
 from cnnjax.parts import build
 from cnnjax.report.log import RunLog, read_metrics
-from cnnjax.train import Stop
+from cnnjax.stopping import Stop
 from cnnjax.training_run import train_run
 from cnnjax.workdir import members
 

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signals that ask a run to end: SIGTERM (a scheduler, a preempted machine) and SIGINT (Ctrl-C)."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, TypeVar
+
+import jax
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 0.5
+"""Seconds that Python gets to notice a signal; it cannot while the compiler works, which may take minutes."""
+
+_T = TypeVar("_T")
+
+
+class Stop(Exception):
+    """The run was asked to end before its last step; everything is saved up to `step`, None: as far as it was."""
+
+    def __init__(self, step: int | None, signal_name: str):
+        super().__init__(f"{signal_name} at step {step}")
+        self.step = step
+        self.signal_name = signal_name
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as shells count."""
+        return 128 + signal.Signals[self.signal_name]
+
+    def told(self) -> str:
+        """What the user reads."""
+        if self.step is None:
+            return f"stopped by {self.signal_name} between steps; the same command goes on from what is saved"
+        return f"stopped by {self.signal_name} at step {self.step}, which is saved; the same command goes on from there"
+
+
+class _CutShort(BaseException):
+    """Ends what a signal may end at once."""
+
+
+class StopSignals:
+    """While entered, the first SIGINT or SIGTERM only asks the run to stop; a second SIGINT ends it at once."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._cuts = False
+
+    def __enter__(self) -> "StopSignals":
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def unless_asked(self, run: Callable[[], _T]) -> _T | None:
+        """`run()`, or None when a signal has come or comes meanwhile, which cuts it short.
+
+        Of several processes each gets its signals at another moment, but all must do the same: they come to the end.
+        """
+        if jax.process_count() > 1:
+            return run()
+        if self.received:
+            return None
+        try:
+            self._cuts = True
+            try:
+                return run()
+            finally:
+                self._cuts = False
+        except _CutShort:
+            return None
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+        if self._cuts:
+            self._cuts = False
+            raise _CutShort
+
+
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """While entered, and no StopSignals are, a signal raises Stop: between its steps a run has nothing to save.
+
+    Where Python cannot raise because it waits for the compiler, the process ends by itself after PATIENCE.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no signals
+        yield
+        return
+    noticed = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        noticed.set()
+        raise Stop(None, signal.Signals(number).name)
+
+    def watch() -> None:
+        while number := os.read(reading, 1)[0]:
+            if signal.getsignal(number) is handle and not noticed.wait(PATIENCE):
+                _end(Stop(None, signal.Signals(number).name))
+
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before: dict[int, Any] = {number: signal.signal(number, handle) for number in SIGNALS}
+    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, name="stop signals", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.write(writing, bytes(1))  # ends the watcher; no signal has this number
+        watcher.join()
+        os.close(reading)
+        os.close(writing)
+
+
+def _end(stop: Stop) -> None:
+    for child in multiprocessing.active_children():  # those that read data would outlive the process
+        child.terminate()
+    print(stop.told(), file=sys.stderr, flush=True)
+    os._exit(stop.exit_code)

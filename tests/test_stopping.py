@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cnnjax.stopping import Stop, StopSignals, stopping_at_once
+
+
+def ask(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_the_first_signal_asks_and_a_second_interrupt_ends():
+    with StopSignals() as stop:
+        ask(signal.SIGINT)
+        assert stop.received == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            ask(signal.SIGINT)
+
+
+def test_what_can_be_cut_short_is_and_nothing_else():
+    with StopSignals() as stop:
+        assert stop.unless_asked(lambda: 1) == 1
+        done = []
+
+        def long() -> int:
+            ask()
+            done.append("came to the end")
+            return 2
+
+        assert stop.unless_asked(long) is None and not done and stop.received == "SIGTERM"
+        assert stop.unless_asked(lambda: 3) is None  # once asked, it is not even begun
+
+
+def test_several_processes_come_to_the_end_of_what_they_do_together(monkeypatch):
+    monkeypatch.setattr("cnnjax.stopping.jax.process_count", lambda: 2)
+    with StopSignals() as stop:
+        assert stop.unless_asked(lambda: ask() or 2) == 2 and stop.received == "SIGTERM"
+
+
+def test_between_steps_a_signal_ends_the_run_and_the_handlers_come_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stop) as caught, stopping_at_once():
+        with StopSignals() as stop:  # inside, the trainer listens
+            ask()
+        assert stop.received
+        ask()
+    assert caught.value.exit_code == 143 and "SIGTERM between steps" in caught.value.told()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+WAITING = """
+import hashlib
+from cnnjax.stopping import stopping_at_once
+with stopping_at_once():
+    print("waiting", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes; as the compiler, it gives Python no chance to raise
+"""
+
+
+def test_where_python_cannot_raise_the_process_ends_by_itself():
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "waiting\n"
+    time.sleep(0.1)
+    process.terminate()
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 143 and told.startswith("stopped by SIGTERM between steps")
