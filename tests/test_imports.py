@@ -13,7 +13,7 @@ LAYERS = (
     ("models", "preprocess", "inspect", "see", "devices", "checkpoint", "protocols"),
     ("step", "evaluate", "outline"),
     ("members",),
-    ("train", "workdir"),
+    ("train", "workdir", "remote"),
     ("experiment",),
     (
         "predict",

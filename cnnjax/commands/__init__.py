@@ -6,6 +6,7 @@ returns the exit code. Its imports at the top are cheap, so that help appears at
 """
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
@@ -35,6 +36,9 @@ Examples:
 Every key of a config, with its meaning and unit: experiments/default.py. A config file is Python code: run only
 those you trust. A traceback of any error: --debug."""
 
+_LOUD = ("absl", "asyncio", "gcsfs", "s3fs", "fsspec", "aiobotocore", "botocore")
+"""Libraries whose reports our own errors say in one line."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code: 0 done, 1 it could not be done, 2 wrong usage."""
@@ -44,13 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     debug = "--debug" in argv
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
-    for library in ("absl", "asyncio"):  # what they report, our own errors say in one line
+    for library in _LOUD:
         logging.getLogger(library).setLevel(logging.DEBUG if debug else logging.CRITICAL)
     logging.getLogger("cnnjax").setLevel(logging.INFO)
     try:
         command, rest = ("train", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
         args = _parse(command, rest)
-        return _module(command).run(args)
+        with _local(command, args) as args:
+            return _module(command).run(args)
     except KeyboardInterrupt:
         return _fail("interrupted", 130, debug=debug)
     except BrokenPipeError:
@@ -117,6 +122,16 @@ def _parse(command: str, argv: list[str]) -> argparse.Namespace:
     args.workdir = args.workdirs[0] if args.workdirs else None
     args.overrides = [token for token in argv if token.startswith("--config.")]
     return args
+
+
+def _local(command: str, args: argparse.Namespace) -> contextlib.AbstractContextManager[argparse.Namespace]:
+    """The arguments with local folders in place of URLs (gs://, s3://), for as long as the command runs."""
+    from cnnjax.remote import places
+
+    if not places.is_any_remote(args) or getattr(args, "dry_run", False):
+        return contextlib.nullcontext(args)
+    module = _module(command)
+    return places.local(args, trains=getattr(module, "TRAINS", False), which=places.checkpoints(args, module))
 
 
 def _fail(message: str, code: int, *, debug: bool) -> int:

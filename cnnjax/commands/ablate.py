@@ -17,6 +17,8 @@ from cnnjax.errors import UsageError
 
 PICTURE = "ablation.png"
 
+TRAINS = True  # in its workdir
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of the command."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cnnjax.inspect.gradients import KernelGradient
     from cnnjax.report.depth import DepthCurves
 
+CHECKPOINT = "latest"  # that it reads of each run
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of the command."""

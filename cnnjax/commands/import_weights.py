@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cnnjax.weights.parity import Comparison
     from cnnjax.weights.read import Weights
 
+TRAINS = True  # in its workdir
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of the command."""

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from cnnjax.errors import UsageError
 
+TRAINS = True  # in its workdir
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of the command."""

@@ -10,6 +10,8 @@ import sys
 
 from cnnjax.errors import UsageError
 
+TRAINS = True  # in its workdir
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of the command."""

@@ -21,6 +21,8 @@ import argparse
 import json
 from pathlib import Path
 
+TRAINS = True  # in its workdir
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of the command."""
