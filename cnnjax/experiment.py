@@ -19,7 +19,7 @@ from cnnjax import devices
 from cnnjax.augment import needs_partner
 from cnnjax.checkpoint import FOLDER, Checkpoints
 from cnnjax.config import load_run_config
-from cnnjax.data.resident import eval_stream, train_stream
+from cnnjax.data.streams import device_config, eval_stream, most_steps, train_stream
 from cnnjax.errors import RunError, UsageError
 from cnnjax.evaluate import Evaluate, judge, logits_of, make_evaluate, make_scores
 from cnnjax.inspect.steps import macs
@@ -116,15 +116,15 @@ def build_training(
         )
     put = partial(devices.place_replicated, mesh=mesh)
     mixes = needs_partner(config.augment)
-    order = {"seed": config.seed, "balance": config.data.balance}
-    stream = train_stream(split, batch_size=batch_size, **order, with_partner=mixes, put=put)
+    stream = train_stream(config, split, with_partner=mixes, put=put)
+    config = device_config(config, split)
     plan = make_plan(config.train, stream.num_examples / batch_size)
     image = jax.ShapeDtypeStruct((batch_size, *split.image.shape[1:]), jnp.float32)
     train_step, tx, schedule = build_train_step(config, model, image, class_counts(dataset), plan)
     groups = param_groups(config, jax.eval_shape(model.init, jax.random.key(0), image)[0])
     begins = training_starts(groups, steps_per_epoch=plan.steps_per_epoch, num_steps=plan.num_steps)
     key = jax.random.key(config.seed)
-    steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, plan.log_every)
+    steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, most_steps(stream, plan.log_every))
     _, prepare_plain = make_prepare(config.data, config.augment, len(dataset.label_names))
     pixels = None if model.init_from_data is None else _init_images(split)
     kept = {"ema": config.train.ema_decay > 0, "lookahead": config.optimizer.lookahead > 0}
@@ -250,7 +250,7 @@ def _eval_stream(config: Config, split: Split, mesh: Mesh) -> Stream:
     batch_size = min(config.data.eval_batch_size, len(split.label))
     batch_size += -batch_size % mesh.size  # padding is masked, so the last batch may be any size
     put = partial(devices.place_replicated, mesh=mesh)
-    return eval_stream(split, batch_size=batch_size, put=put)
+    return eval_stream(config.data, split, batch_size=batch_size, put=put)
 
 
 def restore_evaluated(checkpoints: Checkpoints, abstract: TrainState, step: int) -> tuple[Params, ModelState]:

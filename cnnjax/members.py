@@ -86,6 +86,8 @@ class Crew:
         self.members = list(members)
         self.clock = Clock()
         self._compiling: dict[str, float] = {}
+        self._waiting: float | None = None  # seconds since the last record; None: the data are on the device
+        self._data_wait = ""
         self._batch_size = batch_size
         self._diverged = diverged
         self._epoch, self._eval_split = epoch, eval_split
@@ -108,13 +110,24 @@ class Crew:
         bar.set_postfix(loss=f"{np.mean(recent):.4f}", refresh=False)
         bar.update(count)
 
+    def wait_for_data(self, seconds: float, *, idle: bool) -> None:
+        """Adds what the host waited for the next pictures, if the device was `idle` when they came."""
+        self._waiting = (self._waiting or 0.0) + seconds * idle
+
     def log(self, step: int) -> None:
-        """Writes each one's means since the last record, its images a second, and the seconds that all took."""
+        """Writes each one's means since the last record, its images a second, and the seconds that all took.
+
+        Of a streamed set also `data_wait`, the share of these seconds in which the device had nothing to do for want of
+        pictures; it is an upper bound, because the device may have become idle while the host waited.
+        """
         seconds = self.clock.take()
+        waiting = {} if self._waiting is None else {"data_wait": min(1.0, self._waiting / seconds)}
+        self._data_wait = f"  waited for data {waiting['data_wait']:.0%} of the time" if waiting else ""
+        self._waiting = self._waiting and 0.0
         for member in self.members:
             sums = self._sums[member.name]
             rate = len(sums) * self._batch_size / seconds
-            times = {"images_per_second": rate, "seconds": seconds, **self._compiling}
+            times = {"images_per_second": rate, "seconds": seconds, **waiting, **self._compiling}
             learning_rate = np.asarray(member.schedule(step - 1)).item()
             numbers = {"epoch": self._epoch(step), **means(sums), **times, "learning_rate": learning_rate}
             member.log.write(step, "train", numbers)
@@ -142,7 +155,7 @@ class Crew:
             member.log.write(step, self._eval_split, {"epoch": epoch, **told[member.name]})
         rows = list(told.values())
         shown = "  ".join(f"{name} {_range([row[name] for row in rows])}" for name in rows[0])
-        tqdm.write(f"step {step}  epoch {epoch:.1f}  {self._eval_split}: {shown}", file=sys.stderr)
+        tqdm.write(f"step {step}  epoch {epoch:.1f}  {self._eval_split}: {shown}{self._data_wait}", file=sys.stderr)
         return {name: metrics.get("accuracy", -metrics["loss"]) for name, metrics in told.items()}
 
     def save(self, step: int, state: TrainState, scores: Mapping[str, float], *, again: bool = False) -> None:

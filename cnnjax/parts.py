@@ -85,7 +85,7 @@ def build(config: Config) -> Parts:
     training = build_training(config, model, dataset, mesh, begin)
     # A task that does not fit the network is told now; jit keeps the trace for the first step.
     steps = training.steps_per_dispatch
-    items = training.stream.items(0, steps)
+    items = training.stream.blank(steps)
     jax.eval_shape(training.dispatch, training.abstract_state, training.stream.arrays, items, steps)
     return Parts(config, mesh, dataset, training, evaluators, testers, loads, origin)
 
@@ -112,7 +112,7 @@ def describe(config: Config) -> str:
     parts = build(config)
     training, plan = parts.training, parts.training.plan
     steps = training.steps_per_dispatch
-    arguments = (training.abstract_state, training.stream.arrays, training.stream.items(0, steps), steps)
+    arguments = (training.abstract_state, training.stream.arrays, training.stream.blank(steps), steps)
     memory = training.dispatch.lower(*arguments).compile().memory_analysis()
     rows = [
         ("network", config.model.name),

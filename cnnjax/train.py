@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The run from its first to its last step: when to log, evaluate, save and stop."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -79,7 +80,8 @@ def fit(
     dispatch = _program(dispatch, later, step)
     crew.begin(compile_dispatch(dispatch, state, stream, steps_per_dispatch))
     bar = tqdm(total=plan.num_steps, initial=step, unit="step", disable=None, dynamic_ncols=True, smoothing=0.1)
-    with StopSignals() as stop, bar:
+    with StopSignals() as stop, bar, contextlib.ExitStack() as at_end:
+        at_end.callback(stream.close)
         running: list[tuple[int, int, PyTree]] = []  # calls whose numbers are not read yet: first step, steps, rows
         for event in events:
             if (program := _program(dispatch, later, step)) is not dispatch:
@@ -88,9 +90,10 @@ def fit(
                     compile_dispatch(dispatch, state, stream, steps_per_dispatch)
             while step < event:
                 count = min(event - step, steps_per_dispatch)
-                state, rows = dispatch(
-                    state, stream.arrays, *call_arguments(state, stream, step, count, steps_per_dispatch)
-                )
+                arguments = call_arguments(state, stream, step, count, steps_per_dispatch)
+                if stream.waited is not None:
+                    crew.wait_for_data(stream.waited(), idle=not running or _finished(running[-1][2]))
+                state, rows = dispatch(state, stream.arrays, *arguments)
                 running.append((step, count, rows))
                 if len(running) > 1:
                     crew.read(*running.pop(0), bar)
@@ -124,14 +127,17 @@ def _program(dispatch: Dispatch, later: Sequence[tuple[int, Dispatch]], step: in
 def compile_dispatch(dispatch: Dispatch, state: TrainState, stream: Stream, steps_per_dispatch: int) -> float:
     """Compiles the calls that `fit` makes, before the first; returns the seconds that it took."""
     start = time.perf_counter()
-    arguments = call_arguments(state, stream, 0, steps_per_dispatch, steps_per_dispatch)
+    arguments = _placed(stream.blank(steps_per_dispatch), steps_per_dispatch, state, stream)
     dispatch.lower(state, stream.arrays, *arguments).compile()
     return time.perf_counter() - start
 
 
 def call_arguments(state: TrainState, stream: Stream, step: int, count: int, length: int) -> tuple[PyTree, Array]:
     """(items, count) of a call, on their way to the device: it does not wait for them, nor the host for it."""
-    items = _padded(stream.items(step, count), length)
+    return _placed(_padded(stream.items(step, count), length), count, state, stream)
+
+
+def _placed(items: PyTree, count: int, state: TrainState, stream: Stream) -> tuple[PyTree, Array]:
     placed: Any = jax.tree.leaves(state)[0].sharding
     if not stream.local:
         return devices.place_replicated((items, np.int32(count)), placed.mesh)
@@ -140,4 +146,13 @@ def call_arguments(state: TrainState, stream: Stream, step: int, count: int, len
 
 def _padded(items: PyTree, length: int) -> PyTree:
     """Leading axes lengthened to `length`, so that every call has the same shapes."""
-    return jax.tree.map(lambda x: np.concatenate([x, np.zeros((length - len(x), *x.shape[1:]), x.dtype)]), items)
+
+    def padded(x: np.ndarray) -> np.ndarray:
+        return x if len(x) == length else np.concatenate([x, np.zeros((length - len(x), *x.shape[1:]), x.dtype)])
+
+    return jax.tree.map(padded, items)
+
+
+def _finished(rows: PyTree) -> bool:
+    """Whether the device is done with the call that gives `rows`."""
+    return all(x.is_ready() for x in jax.tree.leaves(rows))

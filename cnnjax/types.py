@@ -79,7 +79,10 @@ PrepareFn = Callable[[Array, Batch], Batch]
 
 
 class Split(NamedTuple):
-    """One split of a data set, decoded, in host memory."""
+    """One split of a data set: decoded, in host memory, or streamed.
+
+    `image` of a streamed one is a `cnnjax.data.streamed.Images`: it has the shape and decodes rows when indexed.
+    """
 
     image: np.ndarray  # [N,H,W,C] uint8
     label: np.ndarray  # [N] int32 in [0, K)
@@ -104,8 +107,11 @@ class Stream(NamedTuple):
       arrays: device arrays that stay for the whole run (the set itself when it is resident).
       items: `items(first_step, count)` -> host arrays with leading axis `count`.
       batch: `batch(arrays, item) -> Batch`, pure and traced into the step.
+      blank: `blank(count)` -> arrays of the shapes of `items(0, count)`, made without reading any picture.
       local: whether `items` gives only the rows of this process: leaves [count,B/n,...] of n processes, of which
         process p has the rows p*B/n to (p+1)*B/n - 1 of a batch. Else they are whole and the same in every process.
+      waited: the seconds that `items` took since the last call; None where it takes none to speak of.
+      close: lets go of what makes items ahead of time; asking for items starts it again.
     """
 
     num_examples: int
@@ -113,7 +119,32 @@ class Stream(NamedTuple):
     arrays: PyTree
     items: Callable[[int, int], PyTree]
     batch: Callable[[PyTree, PyTree], Batch]
+    blank: Callable[[int], PyTree]
     local: bool = False
+    waited: Callable[[], float] | None = None
+    close: Callable[[], None] = lambda: None
+
+
+class Stored(Protocol):
+    """One split of a source as its files hold it: random access from several threads, small to hand to a process.
+
+    Attributes:
+      mode: the colours that the set declares its pictures to have, "L" or "RGB"; "": as stored.
+    """
+
+    mode: str
+
+    def labels(self) -> np.ndarray:
+        """The source's number of each record's label, [N] int32; may read every record the first time."""
+        ...
+
+    def read(self, i: int) -> bytes:
+        """The file of picture `i`. Raises OSError or ValueError when it cannot be read."""
+        ...
+
+    def name(self, i: int) -> str:
+        """What to call record `i` before the user."""
+        ...
 
 
 class Records(NamedTuple):
@@ -124,11 +155,13 @@ class Records(NamedTuple):
       read: `read(i)` -> (picture, label), the picture a PIL image or a uint8 array [H,W] or [H,W,C].
         Raises OSError or ValueError when record `i` cannot be read.
       name: `name(i)` -> what to call record `i` before the user: its file, or "train[17]".
+      stored: the same records undecoded, in the same order; None: they can only be read as a whole set.
     """
 
     num_records: int
     read: Callable[[int], tuple[Any, int]]
     name: Callable[[int], str]
+    stored: Stored | None = None
 
 
 class Source(NamedTuple):

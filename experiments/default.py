@@ -55,7 +55,7 @@ def get_config(variant: str = "") -> Config:
     config.model = ConfigDict({"name": "mlp"}, allow_dotted_keys=False)
 
     config.data = data = ConfigDict()
-    data.source = "digits"  # digits | tfds:NAME | folder:PATH | synthetic
+    data.source = "digits"  # digits | tfds:NAME | folder:PATH | pack:DIR (of `run.py prepare`) | tar:DIR | synthetic
     # Where prepared sets and raw files lie; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     data.dir = placeholder(str)
     data.train_split = "train"  # names (or slices, "train[:10%]") of the source's splits
@@ -85,6 +85,14 @@ def get_config(variant: str = "") -> Config:
     data.std = (1.0,)  # divided by after that
     data.on_bad_image = "error"  # error: list unreadable files and stop | skip: count, log and go on
     data.max_resident_gib = 8.0  # decoded sets up to this size live on the device whole
+    # Streamed: pictures are decoded batch by batch, and memory does not grow with the set (docs/streaming.md).
+    data.stream = "auto"  # auto: sets that are larger than max_resident_gib when decoded | true | false
+    data.workers = 0  # streamed: processes that decode; 0: threads of this one alone, good for about 8 cores
+    data.threads = 0  # streamed: threads that decode, in each process; 0: the cores, divided by the workers
+    data.prefetch = 4  # streamed: batches made ahead, by each process
+    # streamed: augment.crop_area is of the whole picture as its file holds it, cut while it is decoded; False: of what
+    # image_size leaves of it, on the device, the same pixels as of a set in memory
+    data.crop_whole = True
     data.synthetic = ConfigDict()
     data.synthetic.num_examples = 512  # of train; a quarter of it each for validation and test
     data.synthetic.num_classes = 10

@@ -11,7 +11,7 @@ import jax
 from cnnjax.assess.networks import Member, Scorer
 from cnnjax.augment import needs_partner
 from cnnjax.checkpoint import Checkpoints, compare
-from cnnjax.data.resident import train_stream
+from cnnjax.data.streams import device_config, train_stream
 from cnnjax.errors import RunError, UsageError
 from cnnjax.experiment import Network, load_network
 from cnnjax.preprocess import make_prepare
@@ -119,8 +119,8 @@ def _training_batches(network: Network, scorer: Scorer) -> Iterator[Batch]:
     config, split = network.config, scorer.split(network, "train")
     size = min(config.data.batch_size, len(split.label))
     mixes = needs_partner(config.augment)
-    stream = train_stream(split, batch_size=size, seed=config.seed, with_partner=mixes)
-    prepare, _ = make_prepare(config.data, config.augment, len(network.info.label_names))
+    stream = train_stream(config, split, batch_size=size, with_partner=mixes)
+    prepare, _ = make_prepare(config.data, device_config(config, split).augment, len(network.info.label_names))
     ready = jax.jit(lambda arrays, item: prepare(jax.random.key(config.seed), stream.batch(arrays, item)))
     for step in range(-(-min(STATISTICS_IMAGES, len(split.label)) // size)):
         item = jax.tree.map(lambda x: x[0], stream.items(step, 1))

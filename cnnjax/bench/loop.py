@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from cnnjax import devices
 from cnnjax.bench.measure import Side, Split
+from cnnjax.data.streams import device_config
 from cnnjax.errors import UsageError, unknown
 from cnnjax.experiment import Training, build_training
 from cnnjax.preprocess import make_prepare
@@ -117,6 +118,7 @@ def _make_prepared(
     config: Config, stream: Stream, dataset: Dataset, mesh: Mesh, *, train: bool
 ) -> Callable[[PyTree, PyTree], Any]:
     """`prepared(arrays, items)`: the batch of the first of `items` as the network takes it."""
+    config = device_config(config, dataset.splits["train"])
     prepare = make_prepare(config.data, config.augment, len(dataset.label_names))[0 if train else 1]
     key = jax.random.key(config.seed)
 
@@ -130,7 +132,7 @@ def _make_prepared(
 def _training_program(training: Training, mesh: Mesh) -> _Program:
     stream, num_steps, everywhere = training.stream, training.steps_per_dispatch, devices.replicated(mesh)
     state = jax.block_until_ready(training.init())
-    abstract = (training.abstract_state, stream.arrays, stream.items(0, num_steps), num_steps)
+    abstract = (training.abstract_state, stream.arrays, stream.blank(num_steps), num_steps)
     shapes = jax.eval_shape(training.dispatch, *abstract)[1]
 
     def nothing(state: PyTree, arrays: PyTree, items: PyTree, count: Array) -> tuple[PyTree, PyTree]:
@@ -167,7 +169,7 @@ def _inference_program(
 
 def _forward_program(function: Callable[..., Any], variables: PyTree, stream: Stream, sharding: Any) -> _Program:
     program = jax.jit(function, out_shardings=sharding)
-    arguments = (variables, stream.arrays, stream.items(0, 1))
+    arguments = (variables, stream.arrays, stream.blank(1))
     shapes = jax.eval_shape(program, *arguments)
     idle = jax.jit(lambda *_: _zeros(shapes), out_shardings=sharding)
     return _Program(

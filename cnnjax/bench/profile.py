@@ -53,7 +53,7 @@ def profile(subject: Subject, name: str, folder: Path, *, steps: int = 5, warmup
         raise RunError(f"cannot write to {folder}: {error.strerror}; give another --out") from error
     training = build_training(subject.config, subject.model, subject.dataset, devices.make_mesh())
     stream, state = training.stream, training.init()
-    lowered = training.dispatch.lower(training.abstract_state, stream.arrays, stream.items(0, 1), 1)
+    lowered = training.dispatch.lower(training.abstract_state, stream.arrays, stream.blank(1), 1)
     compiled = lowered.compile()
     seconds = 0.0
     for step in range(warmup):

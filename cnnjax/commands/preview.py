@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from cnnjax.types import Batch, Config, Dataset
+    from cnnjax.data.streamed import Crop
+    from cnnjax.types import Batch, Config, Dataset, Split
 
 PREVIEW_FILE = "preview.png"
 
@@ -58,14 +59,17 @@ def draw(config: "Config", dataset: "Dataset", rows: int, views: int) -> "tuple[
 
     from cnnjax.augment import needs_partner
     from cnnjax.data.order import epoch_order
+    from cnnjax.data.streams import device_config, host_crop
     from cnnjax.preprocess import make_prepare
 
     split, names = dataset.splits["train"], dataset.label_names
+    whole, config = host_crop(config, split), device_config(config, split)
     examples = epoch_order(config.seed, 0, len(split.label))[:rows]
     example, epoch = np.repeat(examples, views), np.tile(np.arange(views, dtype=np.int32), len(examples))
-    batch = _rows(dataset, example, epoch)
+    batch = _rows(split, example, epoch, config.seed, whole)
     if needs_partner(config.augment):
-        batch["partner"] = _rows(dataset, *_next_rows(config.seed, example, epoch, len(split.label)))
+        following = _next_rows(config.seed, example, epoch, len(split.label))
+        batch["partner"] = _rows(split, *following, config.seed, whole)
     prepare_train, _ = make_prepare(config.data, config.augment, len(names))
     prepared = jax.jit(prepare_train)(jax.random.key(config.seed), batch)
 
@@ -80,14 +84,21 @@ def draw(config: "Config", dataset: "Dataset", rows: int, views: int) -> "tuple[
     return images, captions
 
 
-def _rows(dataset: "Dataset", example: "np.ndarray", epoch: "np.ndarray") -> "Batch":
+def _rows(split: "Split", example: "np.ndarray", epoch: "np.ndarray", seed: int, whole: "Crop | None") -> "Batch":
+    """Rows of the split in their epochs; `whole`: the random crop that is cut from whole pictures."""
     import jax.numpy as jnp
+    import numpy as np
 
+    from cnnjax.data.streamed import cropped, rows_of
     from cnnjax.types import Batch
 
-    split = dataset.splits["train"]
+    if whole is None:
+        image = split.image[example]
+    else:
+        places = zip(example.tolist(), epoch.tolist(), strict=True)
+        image = np.stack([cropped(rows_of(split), one, visit, seed, whole) for one, visit in places])
     return Batch(
-        image=jnp.asarray(split.image[example]),
+        image=jnp.asarray(image),
         label=jnp.asarray(split.label[example]),
         mask=jnp.ones(len(example)),
         example=jnp.asarray(example),

@@ -13,6 +13,8 @@ from cnnjax.data.carve import Part, carve, stratified
 from cnnjax.data.folds import divide, num_folds
 from cnnjax.data.images import check_policy
 from cnnjax.data.overview import mixture
+from cnnjax.data.streamed import select
+from cnnjax.data.streaming import streamed_splits
 from cnnjax.errors import RunError, UsageError, unknown
 from cnnjax.types import Config, Dataset, Source, Split
 
@@ -41,6 +43,18 @@ def _synthetic(name: str, data: Config) -> Source:
     return synthetic.load_source(name, data)
 
 
+def _pack(name: str, data: Config) -> Source:
+    from cnnjax.data import pack
+
+    return pack.load_source(name, data)
+
+
+def _tar(name: str, data: Config) -> Source:
+    from cnnjax.data import tar
+
+    return tar.load_source(name, data)
+
+
 def _tfds(name: str, data: Config) -> Source:
     from cnnjax.data import tfds
 
@@ -51,15 +65,22 @@ SOURCES: dict[str, Callable[[str, Config], Source]] = {
     "digits": _digits,
     "tfds": _tfds,
     "folder": _folder,
+    "pack": _pack,
+    "tar": _tar,
     "synthetic": _synthetic,
 }
 """Loaders by the part of `config.data.source` before the colon; the part after it is their first argument."""
 
-_NAMED = {"tfds": "NAME", "folder": "PATH"}  # sources that take an argument; slow to decode, hence cached
+_NAMED = {
+    "tfds": "NAME",
+    "folder": "PATH",
+    "pack": "DIR",
+    "tar": "DIR",
+}  # sources that take an argument; slow to decode, hence cached
 
 
 def load_dataset(data: Config, splits: Sequence[str] = SPLITS) -> Dataset:
-    """Loads the wanted splits of `data.source` into host memory, decoded to uint8.
+    """Loads the wanted splits of `data.source` into host memory, decoded to uint8, or as splits that are streamed.
 
     Args:
       data: config.data.
@@ -76,6 +97,8 @@ def load_dataset(data: Config, splits: Sequence[str] = SPLITS) -> Dataset:
         if split not in SPLITS:
             raise UsageError(unknown("split", split, SPLITS))
     check_policy(data)
+    if data.stream not in ("auto", "true", "false"):
+        raise UsageError(unknown("config.data.stream", data.stream, ("auto", "true", "false")))
     if num_folds(data) and data.fold < 0:
         raise UsageError("config.data.folds divides the pictures: say which is meant by config.data.fold=0 and so on")
     if data.on_bad_image not in ("error", "skip"):
@@ -92,6 +115,11 @@ def _load(data: Config, splits: Sequence[str]) -> Dataset:
     source = _load_source(data)
     numbers = decode.kept_labels(source.label_names, tuple(data.labels))
     parts = carve({name: records.num_records for name, records in source.splits.items()}, data)
+    label_names = tuple(data.labels) or source.label_names
+    if (streamed := streamed_splits(source, parts, numbers, data)) is not None:
+        dataset = Dataset(source.name, label_names, {name: streamed[name] for name in splits if name in streamed})
+        _check_shapes(dataset)
+        return dataset
     parts = {name: parts[name] for name in SPLITS if name in splits and name in parts}
 
     keys = _cache_keys(source, parts, data)
@@ -108,7 +136,7 @@ def _load(data: Config, splits: Sequence[str]) -> Dataset:
             logger.info("%s: %s", title, told)
         room -= loaded[name].image.nbytes
     _report_unreadable([name for names in unreadable.values() for name in names], data.on_bad_image)
-    dataset = Dataset(source.name, tuple(data.labels) or source.label_names, {name: loaded[name] for name in parts})
+    dataset = Dataset(source.name, label_names, {name: loaded[name] for name in parts})
     _check_shapes(dataset)
     for name in missing:
         if name in keys and not unreadable[name]:  # what cannot be read today may be read tomorrow
@@ -120,9 +148,9 @@ def _with_train_examples(dataset: Dataset, data: Config) -> Dataset:
     """`dataset` with `data.train_examples` of its training examples; 0: all."""
     if not data.train_examples or "train" not in dataset.splits:
         return dataset
-    image, label = dataset.splits["train"]
-    rows = stratified(label, data.train_examples, len(dataset.label_names), data.split_seed)
-    return dataset._replace(splits={**dataset.splits, "train": Split(image[rows], label[rows])})
+    split = dataset.splits["train"]
+    rows = stratified(split.label, data.train_examples, len(dataset.label_names), data.split_seed)
+    return dataset._replace(splits={**dataset.splits, "train": select(split, rows)})
 
 
 def _cache_keys(source: Source, parts: dict[str, Part], data: Config) -> dict[str, str]:

@@ -114,7 +114,9 @@ def decode(
 
 def too_large(what: str, data: Config) -> str:
     """The sentence for images that are more than config.data.max_resident_gib allows."""
-    remedy = "raise it, or make the images smaller with config.data.image_size"
+    remedy = (
+        "raise it, make the images smaller with config.data.image_size, or let them stream: config.data.stream=auto"
+    )
     return f"{what}, but config.data.max_resident_gib is {data.max_resident_gib:g}; {remedy}"
 
 

@@ -16,8 +16,11 @@ import hashlib
 import os
 import pathlib
 
+import numpy as np
+
 from cnnjax.data.carve import VALIDATION_NAMES, WHOLE
 from cnnjax.data.images import read_picture
+from cnnjax.data.stored import Files
 from cnnjax.errors import RunError, UsageError, unknown
 from cnnjax.types import Config, Records, Source
 
@@ -71,13 +74,15 @@ def _load(root: pathlib.Path, data: Config) -> Source:
             status = path.stat() if path.exists() else path.lstat()
             entry = f"{split}/{path.parent.name}/{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0"
             digest.update(entry.encode("utf-8", "surrogateescape"))
-    records = {split: _records(by_label, label_names) for split, by_label in files.items()}
+    records = {split: _records(root, by_label, label_names) for split, by_label in files.items()}
     return Source(root.name or "folder", label_names, records, f"folder-1 {digest.hexdigest()}")
 
 
-def _records(by_label: dict[str, list[pathlib.Path]], label_names: tuple[str, ...]) -> Records:
-    files = [(path, label_names.index(label)) for label, paths in by_label.items() for path in paths]
-    return Records(len(files), lambda i: (read_picture(files[i][0]), files[i][1]), lambda i: _shown(files[i][0]))
+def _records(root: pathlib.Path, by_label: dict[str, list[pathlib.Path]], label_names: tuple[str, ...]) -> Records:
+    label = np.repeat([label_names.index(name) for name in by_label], [len(paths) for paths in by_label.values()])
+    names = (os.path.relpath(path, root) for paths in by_label.values() for path in paths)
+    files = Files(str(root), names, label)
+    return Records(len(label), lambda i: (read_picture(files.path(i)), int(label[i])), files.name, files)
 
 
 def _files_by_label(folder: pathlib.Path, root: pathlib.Path) -> dict[str, list[pathlib.Path]]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnnjax.data.order import permutation
+from cnnjax.data.streamed import select
 from cnnjax.errors import RunError, UsageError
 from cnnjax.types import Config, Split
 
@@ -61,7 +62,7 @@ def divide(split: Split, label_names: Sequence[str], data: Config) -> dict[str, 
     share = np.floor(data.validation_fraction * np.arange(len(rest) + 1))
     validated = np.diff(share) > 0
     rows = {"train": rest[~validated], "validation": rest[validated], "test": by_class[tested]}
-    return {name: Split(split.image[own], split.label[own]) for name, own in _sorted(rows).items() if len(own)}
+    return {name: select(split, own) for name, own in _sorted(rows).items() if len(own)}
 
 
 def _sorted(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -36,7 +36,7 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-_ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG = 0x0112
 _UPRIGHT = {  # EXIF 2.32, table 6: orientation -> what turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -174,7 +174,7 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
 
 def _turned_upright(picture: Image.Image) -> Image.Image:
     try:
-        orientation = picture.getexif().get(_ORIENTATION_TAG)
+        orientation = picture.getexif().get(ORIENTATION_TAG)
     except Exception:  # damaged EXIF data says nothing of the pixels
         return picture
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
@@ -208,15 +208,15 @@ def _resized(array: np.ndarray, size: tuple[int, int], resize: str, data: Config
     if (height, width) == size:
         return array
     if resize == "stretch":
-        return _scaled(array, size, resample, (0, 0, width, height))
+        return scaled(array, size, resample, (0, 0, width, height))
     if resize == "crop":  # scaling the part that is kept equals scaling all, then cropping, to a part of a pixel
         scale = max(size[0] / height, size[1] / width)
         left, top = max(0, (width - size[1] / scale) / 2), max(0, (height - size[0] / scale) / 2)
-        return _scaled(array, size, resample, (left, top, width - left, height - top))
+        return scaled(array, size, resample, (left, top, width - left, height - top))
     if resize == "fit":
         scale = min(size[0] / height, size[1] / width)
         inner = (min(size[0], max(1, round(height * scale))), min(size[1], max(1, round(width * scale))))
-        array = _scaled(array, inner, resample, (0, 0, width, height))
+        array = scaled(array, inner, resample, (0, 0, width, height))
     elif height > size[0] or width > size[1]:
         raise UsageError(
             f"{height}x{width} pixels cannot be padded to config.data.image_size {size}; set config.data.resize=fit"
@@ -237,12 +237,12 @@ def _centre_of(array: np.ndarray, size: tuple[int, int], short: int, resample: I
     least = min(height, width)
     inner = (int(short * height / least), int(short * width / least))
     if inner != (height, width):
-        array = _scaled(array, inner, resample, (0, 0, width, height))
+        array = scaled(array, inner, resample, (0, 0, width, height))
     top, left = (round((whole - part) / 2) for whole, part in zip(inner, size, strict=True))
     return array[top : top + size[0], left : left + size[1]]
 
 
-def _scaled(array: np.ndarray, size: tuple[int, int], resample: Image.Resampling, box: Any) -> np.ndarray:
+def scaled(array: np.ndarray, size: tuple[int, int], resample: Image.Resampling, box: Any) -> np.ndarray:
     """The part `box` (left, top, right, bottom) of [H,W,C], scaled to [*size,C] with antialiasing."""
     planes = [array] if array.shape[2] == 3 else [array[:, :, c] for c in range(array.shape[2])]
     height, width = size

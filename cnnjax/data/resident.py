@@ -47,12 +47,7 @@ def train_stream(
       UsageError: the batch is larger than the set.
     """
     num_examples = len(split.label)
-    if batch_size > num_examples:
-        raise UsageError(
-            f"a batch of {batch_size} is larger than the training set of {num_examples}; "
-            f"set config.data.batch_size to {num_examples} or less"
-        )
-    _check_batch_size(batch_size, "config.data.batch_size")
+    check_train_batch(batch_size, num_examples)
 
     # A cache of its own: streams of several networks that train together would empty a common one in turn.
     order = functools.lru_cache(maxsize=2)(make_balanced(split.label) if balance else shuffled)
@@ -73,7 +68,7 @@ def train_stream(
             rows["partner"] = _train_rows(arrays, item["partner_example"], item["partner_epoch"])
         return rows
 
-    return Stream(num_examples, batch_size, _arrays(split, put), items, batch)
+    return Stream(num_examples, batch_size, _arrays(split, put), items, batch, functools.partial(items, 0))
 
 
 def eval_stream(split: Split, *, batch_size: int, put: PutFn = jnp.asarray) -> Stream:
@@ -90,7 +85,7 @@ def eval_stream(split: Split, *, batch_size: int, put: PutFn = jnp.asarray) -> S
     Raises:
       UsageError: the batch size is not positive.
     """
-    _check_batch_size(batch_size, "config.data.eval_batch_size")
+    check_batch_size(batch_size, "config.data.eval_batch_size")
     num_examples = len(split.label)
 
     def items(first_step: int, count: int) -> PyTree:
@@ -98,7 +93,7 @@ def eval_stream(split: Split, *, batch_size: int, put: PutFn = jnp.asarray) -> S
         inside = row < num_examples
         return {"example": np.where(inside, row, 0).astype(np.int32), "mask": inside.astype(np.float32)}
 
-    return Stream(num_examples, batch_size, _arrays(split, put), items, _eval_batch)
+    return Stream(num_examples, batch_size, _arrays(split, put), items, _eval_batch, functools.partial(items, 0))
 
 
 def _eval_batch(arrays: PyTree, item: PyTree) -> Batch:  # one function for all streams: programs that call it are, too
@@ -106,13 +101,24 @@ def _eval_batch(arrays: PyTree, item: PyTree) -> Batch:  # one function for all 
     return Batch(image=image, label=label, mask=item["mask"], example=item["example"])
 
 
-def _check_batch_size(batch_size: int, key: str) -> None:
+def check_train_batch(batch_size: int, num_examples: int) -> None:
+    """Raises UsageError for a batch larger than the training set, or empty."""
+    if batch_size > num_examples:
+        raise UsageError(
+            f"a batch of {batch_size} is larger than the training set of {num_examples}; "
+            f"set config.data.batch_size to {num_examples} or less"
+        )
+    check_batch_size(batch_size, "config.data.batch_size")
+
+
+def check_batch_size(batch_size: int, key: str) -> None:
+    """Raises UsageError for a batch that `key` makes empty."""
     if batch_size < 1:
         raise UsageError(f"{key} is {batch_size}; set it to 1 or more")
 
 
 def _arrays(split: Split, put: PutFn) -> PyTree:
-    return {"image": put(split.image), "label": put(split.label)}
+    return {"image": put(np.asarray(split.image)), "label": put(split.label)}
 
 
 def _gather(arrays: PyTree, example: Array) -> tuple[Array, Array]:

@@ -19,13 +19,16 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from cnnjax.data import raw
+from cnnjax.data import cache, raw
+from cnnjax.data.examples import Examples
 from cnnjax.data.images import read_picture
+from cnnjax.data.stored import Shards
 from cnnjax.data.tfds_features import boolean_features, image_and_attribute, image_and_label
 from cnnjax.errors import RunError, UsageError, unknown
 from cnnjax.types import Config, Records, Source
 
 _NAME = re.compile(r"(?P<name>[A-Za-z]\w*)(/(?P<config>[\w.\-]+))?(:(?P<version>(\d+|\*)(\.(\d+|\*)){2}))?")
+_MODES = {1: "L", 3: "RGB"}  # of pictures, by the channels that their set declares
 _BLOCK_BYTES = 1 << 21
 _BLOCK_RECORDS = 512
 
@@ -168,7 +171,14 @@ def _prepared_source(builder: Any, attribute: str) -> Source:
         if info.num_examples:
             splits[split] = _records(builder, split, image, label)
     logger.info("%s: prepared set in %s", builder.name, builder.data_path)
-    return Source(builder.name, names, splits, f"tfds-1 {builder.info.full_name} {digest.hexdigest()}")
+    fingerprint = f"tfds-1 {builder.info.full_name} {digest.hexdigest()}"
+    for split, records in splits.items():
+        info = builder.info.splits[split]
+        kept = cache.cache_key("labels", fingerprint, split, label)
+        shards = Shards([str(path) for path in info.filepaths], info.shard_lengths)
+        stored = Examples(shards, split, image, label, kept, _MODES.get(builder.info.features[image].shape[-1], ""))
+        splits[split] = records._replace(stored=stored)
+    return Source(builder.name, names, splits, fingerprint)
 
 
 def attributes(name: str, data: Config) -> list[str]:
@@ -185,7 +195,7 @@ def _records(builder: Any, split: str, image: str, label: str) -> Records:
     # Records are parsed here, and not by the data source, which decodes every feature, and slowly.
     source = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
     example: Any = tf_example_pb2
-    mode = {1: "L", 3: "RGB"}.get(builder.info.features[image].shape[-1])
+    mode = _MODES.get(builder.info.features[image].shape[-1])
 
     def fetch(indices: Sequence[int]) -> Sequence[bytes]:
         try:

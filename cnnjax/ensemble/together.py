@@ -65,6 +65,11 @@ def build_together(parts: Parts, configs: Sequence[Config], way: str) -> Togethe
             "config.unfreeze changes the step on the way, which several networks in one step cannot: set "
             "config.unfreeze=() or config.ensemble_size=1"
         )
+    if training.stream.local:
+        raise UsageError(
+            "several networks in one step share a set in memory, and this one is streamed: set "
+            "config.data.stream=false, or config.ensemble_size=1"
+        )
     classes, steps = class_counts(parts.dataset), training.steps_per_dispatch
     image = jax.ShapeDtypeStruct(
         (training.stream.batch_size, *parts.dataset.splits["train"].image.shape[1:]), jnp.float32

@@ -140,6 +140,7 @@ def test_labels(data: Config, make_folder: Callable[..., Path]):
 
 
 def test_size_is_refused_before_decoding(data: Config, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    data.stream = "false"
     data.max_resident_gib = 40 * 4 * 6 * 3 / 2**30
     load_dataset(data)
     data.max_resident_gib = (40 * 4 * 6 * 3 - 1) / 2**30
@@ -152,6 +153,7 @@ def test_size_is_refused_before_decoding(data: Config, folder: Path, monkeypatch
 
 
 def test_dropped_labels_do_not_count_towards_the_size(data: Config, folder: Path):
+    data.stream = "false"
     data.labels, data.max_resident_gib = ("cat",), 20 * 4 * 6 * 3 / 2**30
     assert sum(len(split.label) for split in load_dataset(data).splits.values()) == 20
     data.labels, data.max_resident_gib = ("cat", "dog"), (40 * 4 * 6 * 3 - 1) / 2**30  # the last split goes over
