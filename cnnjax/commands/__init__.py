@@ -36,7 +36,7 @@ Examples:
 Every key of a config, with its meaning and unit: experiments/default.py. A config file is Python code: run only
 those you trust. A traceback of any error: --debug."""
 
-_LOUD = ("absl", "asyncio", "gcsfs", "s3fs", "fsspec", "aiobotocore", "botocore")
+_LOUD = ("absl", "asyncio", "gcsfs", "s3fs", "fsspec", "aiobotocore", "botocore", "google")
 """Libraries whose reports our own errors say in one line."""
 
 

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 PATIENCE = 60.0  # seconds in which a request is tried again; the libraries' own attempts come on top
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 16.0  # seconds between attempts; doubled each time
 _WHOLE = 64 * 2**20  # bytes up to which a file is read at once, so that what is sent is what its checksum is of
+_LONG_PAUSE = 4.0  # the one that is told: whoever waits wants to know for what
 _AT_ONCE = 8  # transfers
 _VERSIONS = ("generation", "ETag", "etag", "md5Hash", "created", "mtime", "LastModified")
 _T = TypeVar("_T")
@@ -188,7 +189,8 @@ class Store:
                     raise explained(error, self.url) from error
                 if time.monotonic() + pause > deadline:
                     raise unreachable(error, self.url) from error
-                logger.debug("%s: %r; trying again", self.url, error)
+                if pause == _LONG_PAUSE:
+                    logger.info("no answer from %s yet (%s); trying on", self.url, type(error).__name__)
             time.sleep(pause * random.uniform(0.5, 1.0))  # several processes do not come back at one moment
             pause = min(2 * pause, _LONGEST_PAUSE)
 
