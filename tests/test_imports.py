@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # Lower layers first. A module may import from its own layer's package and from layers before it.
 LAYERS = (
-    ("types", "errors", "stopping"),
+    ("types", "errors", "stopping", "host_memory"),
     ("patterns", "param_groups", "ssim"),
     ("config", "metrics", "tasks", "optim", "lookahead", "data", "augment", "report", "layers", "checksums"),
     ("models", "preprocess", "inspect", "see", "devices", "checkpoint", "protocols"),

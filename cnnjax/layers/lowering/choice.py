@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from cnnjax.layers.lowering import native, onednn, products
+from cnnjax.layers.lowering import native, onednn, products, turned
 from cnnjax.layers.lowering.geometry import Geometry
 from cnnjax.types import Array
 
@@ -38,7 +38,10 @@ def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype:
     """Of x [B,H,W,C] and gradient [B,H',W',F]."""
     if geometry.groups > 1:
         return native.kernel_gradient
-    product = onednn.dot if onednn.takes(dtype) else products.dot
+    fast = onednn.takes(dtype)
+    if fast and geometry.kernel_size != (1, 1) and turned.takes(geometry):
+        return turned.kernel_gradient
+    product = onednn.dot if fast else products.dot
     pixels, strided = geometry.output[0] * geometry.output[1], geometry.stride != (1, 1)
     depth = min(x[-1], gradient[-1])
     deep = depth >= (_DEEP if strided else 2 * _DEEP)

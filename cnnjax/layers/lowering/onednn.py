@@ -28,10 +28,21 @@ _VERSIONS = ((0, 10, 2), (0, 13, 0))  # from the first, below the second
 _DTYPES = (np.dtype(np.float32), np.dtype(jnp.bfloat16))
 
 
-def forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """[B,H,W,C] and [h,w,C/groups,F] to [B,H',W',F]."""
+def forward(x: Array, kernel: Array, geometry: Geometry, *, kernel_layout: str = "HWIO") -> Array:
+    """[B,H,W,C] and [h,w,C/groups,F], or its axes as `kernel_layout` says, to [B,H',W',F].
+
+    oneDNN lays the kernel out anew anyway, and another layout costs it nothing.
+    """
+    axis = kernel_layout.index
     data = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
-    taps = {"dims": 4, "filter": {"input_feature_dim": 2, "output_feature_dim": 3, "spatial_dims": [0, 1]}}
+    taps = {
+        "dims": 4,
+        "filter": {
+            "input_feature_dim": axis("I"),
+            "output_feature_dim": axis("O"),
+            "spatial_dims": [axis("H"), axis("W")],
+        },
+    }
     config = {
         "dims": 4,
         "input": data,
@@ -46,7 +57,7 @@ def forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
         },
         "feature_groups": geometry.groups,
     }
-    shape = (x.shape[0], *geometry.output, kernel.shape[-1])
+    shape = (x.shape[0], *geometry.output, kernel.shape[axis("O")])
     return _call("convolution", {"onednn_conv_config": config}, shape, x, kernel)
 
 
