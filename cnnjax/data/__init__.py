@@ -112,7 +112,7 @@ def load_dataset(data: Config, splits: Sequence[str] = SPLITS) -> Dataset:
 
 def _load(data: Config, splits: Sequence[str]) -> Dataset:
     """The splits as they are carved from the source, out of the cache where they are in it."""
-    source = _load_source(data)
+    source = load_source(data)
     numbers = decode.kept_labels(source.label_names, tuple(data.labels))
     parts = carve({name: records.num_records for name, records in source.splits.items()}, data)
     label_names = tuple(data.labels) or source.label_names
@@ -181,7 +181,8 @@ def _room(source: Source, missing: dict[str, Part], loaded: dict[str, Split], nu
     return room
 
 
-def _load_source(data: Config) -> Source:
+def load_source(data: Config) -> Source:
+    """What `data.source` names; nothing is decoded. Raises UsageError and RunError as the sources do."""
     prefix, colon, name = data.source.partition(":")
     if prefix not in SOURCES:
         raise UsageError(f"{unknown('data source', prefix, SOURCES)}; set config.data.source")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a data set is like, told before training: how many of each class, and what that asks for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -41,19 +41,21 @@ def overview(dataset: Dataset, data: Config) -> str:
       data: config.data.
     """
     counts = class_counts(dataset)
-    order = np.argsort(-counts["train"], kind="stable")
-    rows = [
-        (dataset.label_names[k], *(format_count(int(count[k])) for count in counts.values()))
-        for k in order[:MOST_CLASSES]
-    ]
+    table = counts_table(counts, dataset.label_names)
+    return "\n".join([table, *_advice(counts["train"], sum(int(count.sum()) for count in counts.values()), data)])
+
+
+def counts_table(counts: Mapping[str, np.ndarray], label_names: Sequence[str]) -> str:
+    """Pictures of each class, [K] integers by split, as a table; the largest classes first."""
+    order = np.argsort(-counts.get("train", next(iter(counts.values()))), kind="stable")
+    rows = [(label_names[k], *(format_count(int(count[k])) for count in counts.values())) for k in order[:MOST_CLASSES]]
     if len(order) > MOST_CLASSES:
         rest = order[MOST_CLASSES:]
         rows.append(
             (f"{len(rest)} smaller classes", *(format_count(int(count[rest].sum())) for count in counts.values()))
         )
     rows.append(("all", *(format_count(int(count.sum())) for count in counts.values())))
-    table = format_table(("class", *counts), rows, "l" + "r" * len(counts))
-    return "\n".join([table, *_advice(counts["train"], sum(int(count.sum()) for count in counts.values()), data)])
+    return format_table(("class", *counts), rows, "l" + "r" * len(counts))
 
 
 def mixture(stored: Mapping[tuple[int, int, str], int], made: tuple[int, ...]) -> str:

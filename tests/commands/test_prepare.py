@@ -153,7 +153,7 @@ def test_the_command_starts_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    args = argparse.Namespace(source="tfds:cifar10:3.0.2", data_dir=str(tmp_path), debug=True)
+    args = argparse.Namespace(set="tfds:cifar10:3.0.2", source=None, data_dir=str(tmp_path), out=None, debug=True)
     assert command.run(args) == 7
     assert seen["argv"][:3] == [sys.executable, "-m", "cnnjax.data.prepare"]
     assert seen["argv"][3:] == [f"--data_dir={tmp_path}", "--debug", "--", "cifar10:3.0.2"]
