@@ -6,21 +6,25 @@ one as `config.json`.
 """
 
 import ast
+import functools
 import importlib.util
-import json
+import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from absl import flags
 from ml_collections import ConfigDict
-from ml_collections.config_dict import FieldReference, placeholder
 from ml_collections.config_flags import config_flags
 
+from cnnjax import trust
+from cnnjax.config_json import conform, from_json, typed_none
 from cnnjax.errors import RunError, UsageError, nearest_first, unknown
+from cnnjax.jsonfile import read_object
 
 CONFIG_FILE = "config.json"
+_DEFAULT = Path(__file__).parents[1] / "experiments/default.py"
 MEMBERS_FILE = "members.json"  # of a folder that holds several runs, an ensemble or a sweep, and is none itself
 Config = Any
 """A ConfigDict; its keys are attributes that no type checker knows."""
@@ -29,16 +33,26 @@ Config = Any
 def load_config(spec: str | None, overrides: Sequence[str] = ()) -> Config:
     """The config of `FILE[:variant]` with `--config.key=value` overrides applied, checked and locked.
 
+    FILE is Python, which is run, or JSON as a run keeps it, which is data: a network outside this package that it
+    names is run only when the user has named it, too (`cnnjax.trust`).
+
     Raises:
       UsageError: no such file, a config that does not load, an unknown key or variant, a wrong type, a value out
         of range.
     """
     if not spec:
         raise UsageError("no config given; add --config=experiments/lenet5_digits.py ('run.py experiments' lists all)")
+    if spec.endswith(".json"):
+        if not Path(spec).expanduser().is_file():
+            raise UsageError(f"no config file {spec}; give the {CONFIG_FILE} of a run, or a config in Python")
+        config = config_from_json(read_object(Path(spec).expanduser()), overrides, where=spec)
+        trust.check(config.model.name)
+        return config
     path, _, variant = spec.partition(".py:")
     file = Path(path if path.endswith(".py") else f"{path}.py")
-    config = _call_get_config(file, variant)
-    return finish_config(config, overrides)
+    config = finish_config(_call_get_config(file, variant), overrides)
+    trust.accept(config.model.name)
+    return config
 
 
 def finish_config(config: ConfigDict, overrides: Sequence[str]) -> Config:
@@ -47,13 +61,15 @@ def finish_config(config: ConfigDict, overrides: Sequence[str]) -> Config:
     with config.unlocked():
         for key, value in flatten(config).items():
             if value is None:
-                _parent(config, key)[key.rpartition(".")[2]] = _typed_none(key)
+                _parent(config, key)[key.rpartition(".")[2]] = typed_none(key)
         _open_model_section(config, pairs)
         for key, _ in pairs:
             _clear_other_unit(config, key)
     config.lock()
     _apply(config, pairs)
     check_values(config)
+    if name := dict(pairs).get("model.name"):
+        trust.accept(name)
     return config.lock()
 
 
@@ -105,44 +121,38 @@ def load_run_config(workdir: Path, overrides: Sequence[str] = ()) -> Config:
         raise RunError(f"{workdir} holds several runs and is none itself: give one of them, as --workdir={first}")
     if not path.is_file():
         raise RunError(f"{workdir} holds no run: there is no {CONFIG_FILE} in it; give the --workdir of a training run")
+    return config_from_json(read_object(path), overrides, where=str(path))
+
+
+def config_from_json(loaded: Any, overrides: Sequence[str] = (), *, where: str) -> Config:
+    """A config as it was written with `to_json`; keys that came later have the values that change nothing.
+
+    Raises:
+      RunError: it is no such config; `where` says what was read.
+      UsageError: as `finish_config`.
+    """
     try:
-        loaded = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}") from error
-    return config_from_json(loaded, overrides)
-
-
-def config_from_json(loaded: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
-    """A config as it was written with `to_json`; keys that came later have the values that change nothing."""
-    config = _from_json(loaded)
-    for key, value in ADDED.items():
-        section, _, name = key.rpartition(".")
-        if section and section not in config:
-            config[section] = ConfigDict()
-        parent = _parent(config, key)
-        if name not in parent:
-            parent[name] = value
+        if not isinstance(loaded, dict):
+            raise ValueError("no JSON object is in its place")
+        config = from_json(loaded)
+        for key, value in ADDED.items():
+            section, _, name = key.rpartition(".")
+            if section and section not in config:
+                config[section] = ConfigDict()
+            parent = _parent(config, key) if section else config
+            if isinstance(parent, ConfigDict) and name not in parent:
+                parent[name] = value
+        if (schema := _schema()) is not None:
+            conform(config, schema)
+    except ValueError as error:
+        raise RunError(f"{where} holds no config: {error}; restore it, or give the config in Python") from error
     return finish_config(config, overrides)
 
 
-def _from_json(value: Mapping[str, Any]) -> ConfigDict:
-    """JSON knows neither tuples nor typed placeholders: put both back, so that overrides keep their types."""
-    config = ConfigDict()
-    for key, item in value.items():
-        if isinstance(item, dict):
-            config[key] = _from_json(item)
-        elif isinstance(item, list):
-            config[key] = tuple(item)
-        else:
-            config[key] = _typed_none(key) if item is None else item
-    return config
-
-
-def _typed_none(key: str) -> FieldReference:
-    """None that still takes a value of the key's type from the command line."""
-    if key.partition("boundaries_")[1]:
-        return placeholder(tuple)
-    return placeholder(int if key.endswith("_steps") else float if key.endswith("_epochs") else str)
+@functools.cache
+def _schema() -> ConfigDict | None:
+    """The default config, which tells keys and types; it lies beside the package, and not in it."""
+    return _call_get_config(_DEFAULT, "") if _DEFAULT.is_file() else None
 
 
 def _parent(config: ConfigDict, key: str) -> ConfigDict:
@@ -219,7 +229,7 @@ def _clear_other_unit(config: ConfigDict, key: str) -> None:
     for unit, other in (("_epochs", "_steps"), ("_steps", "_epochs")):
         twin = f"{section}.{name.removesuffix(unit)}{other}".lstrip(".")
         if name.endswith(unit) and twin in flatten(config):
-            _parent(config, twin)[twin.rpartition(".")[2]] = _typed_none(twin)
+            _parent(config, twin)[twin.rpartition(".")[2]] = typed_none(twin)
 
 
 def _apply(config: ConfigDict, pairs: list[tuple[str, str | None]]) -> None:
@@ -337,9 +347,22 @@ _AT_LEAST_1 = _number(lambda x: 1 <= x < float("inf"), "1 or more")
 _FRACTION = _number(lambda x: 0 <= x <= 1, "in 0..1")
 _BELOW_1 = _number(lambda x: 0 <= x < 1, "in 0..1, below 1")
 _SEED = _number(lambda x: 0 <= x < 2**31, "in 0..2^31 - 1")
+_MOST_PIXELS = 2**26  # of a picture as it is made for a network
 _SIZE: Rule = (
-    lambda value: len(value) in (0, 2) and all(isinstance(side, int) and side > 0 for side in value),
-    "(height, width) in pixels, or ()",
+    lambda value: (
+        len(value) in (0, 2)
+        and all(isinstance(side, int) and side > 0 for side in value)
+        and math.prod(value) <= _MOST_PIXELS
+    ),
+    f"(height, width) in pixels, at most {_MOST_PIXELS:,} in all, or ()",
+)
+_SHAPE: Rule = (
+    lambda value: (
+        len(value) == 3
+        and all(isinstance(side, int) and side > 0 for side in value)
+        and math.prod(value) <= _MOST_PIXELS
+    ),
+    f"(height, width, channels), at most {_MOST_PIXELS:,} values",
 )
 
 RULES: dict[str, Rule] = {
@@ -369,6 +392,7 @@ RULES: dict[str, Rule] = {
     "data.threads": _AT_LEAST_0,
     "data.prefetch": _AT_LEAST_1,
     "data.synthetic.num_examples": _AT_LEAST_1,
+    "data.synthetic.image_shape": _SHAPE,
     "data.synthetic.num_classes": _number(lambda x: x >= 2, "2 or more"),
     "task.class_weights": _one_of("none", "balanced"),
     "task.label_smoothing": _BELOW_1,
@@ -397,8 +421,8 @@ RULES: dict[str, Rule] = {
     "schedule.factor": _POSITIVE,
     "schedule.final_fraction": _FRACTION,
     "schedule.power": _POSITIVE,
-    "train.num_epochs": _POSITIVE,
-    "train.num_steps": _AT_LEAST_1,
+    "train.num_epochs": _number(lambda x: 0 < x <= 1e9, "above 0, at most a billion"),
+    "train.num_steps": _number(lambda x: 1 <= x < 2**31, "in 1..2^31 - 1"),
     "train.eval_every_epochs": _POSITIVE,
     "train.eval_every_steps": _AT_LEAST_1,
     "train.checkpoint_every_epochs": _POSITIVE,

@@ -2,13 +2,29 @@
 """Errors that a user can mend: one line that names the thing and the remedy, no traceback."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+
+def printable(text: str) -> str:
+    r"""`text` on one line: control characters, which could break a table or a terminal, as `\n` or `\x1b`."""
+    return "".join(
+        c if c.isprintable() or unicodedata.category(c) == "Cf" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+_LONGEST = 1200  # characters of a message
 
 
 class CnnjaxError(Exception):
     """Base of the errors that `run.py` prints as one line. `exit_code` is the process's."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message on one line, not a screen of it: what it quotes from a file may be anything."""
+        text = printable(super().__str__())
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 305]} ... {text[-300:]}"
 
 
 class UsageError(CnnjaxError, ValueError):

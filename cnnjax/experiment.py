@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cnnjax import devices
+from cnnjax import devices, trust
 from cnnjax.augment import needs_partner
 from cnnjax.checkpoint import FOLDER, Checkpoints
 from cnnjax.config import load_run_config
@@ -92,7 +92,8 @@ class Network(NamedTuple):
 
 
 def build_model(config: Config, num_classes: int) -> Model:
-    """The network of `config.model`, computing in `config.train.dtype`."""
+    """The network of `config.model`, computing in `config.train.dtype`; code must be the user's word (`trust`)."""
+    trust.check(config.model.name)
     arguments = config.model.to_dict()
     model = get_model(arguments.pop("name"), arguments, num_classes=num_classes)
     return compute_in(model, config.train.dtype)
@@ -314,11 +315,16 @@ def _restored(checkpoints: Checkpoints, abstract: TrainState, name: str) -> tupl
     return int(name), restore(int(name))
 
 
+_MOST_TIMES = 10**5  # that a run is evaluated or saved: each is a number in memory
+
+
 def make_plan(train: Config, steps_per_epoch: float) -> Plan:
     """The steps of `config.train`; every step that is saved is evaluated, so that the best one can be known."""
     num_steps = duration(train, "num", steps_per_epoch)
 
     def every(name: str) -> frozenset[int]:
+        if num_steps > _MOST_TIMES * duration(train, name, steps_per_epoch):
+            raise UsageError(f"config.train.{name}_*: more than {_MOST_TIMES:,} times in {num_steps:,} steps")
         if train[f"{name}_steps"] is not None:
             return frozenset(range(train[f"{name}_steps"], num_steps, train[f"{name}_steps"]))
         epochs, at = train[f"{name}_epochs"], []

@@ -16,11 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from cnnjax.errors import RunError, UsageError, unknown
+from cnnjax.errors import RunError, UsageError, printable, unknown
 from cnnjax.experiment import Network
 from cnnjax.predict import make_infer
 from cnnjax.report.environment import write_atomic, write_json
-from cnnjax.report.table import printable
 from cnnjax.types import Array, Outputs, PyTree
 
 PROGRAM, WEIGHTS, MODEL_WEIGHTS = "network.stablehlo", "weights.safetensors", "model.safetensors"

@@ -2,6 +2,7 @@
 """What a trained network says of pictures, from files too, prepared as the network's training set was."""
 
 import glob
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from cnnjax.data.folder import EXTENSIONS
 from cnnjax.data.images import picture_to_shape, read_picture
-from cnnjax.errors import RunError
+from cnnjax.errors import RunError, printable
 from cnnjax.experiment import Network
 from cnnjax.preprocess import make_prepare
 from cnnjax.types import Array, Batch, Config, Model, ModelState, Outputs, Params
@@ -24,13 +25,17 @@ def picture_files(place: str) -> list[Path]:
     """The files that a file name, a folder (searched to its depth) or a glob stands for, sorted.
 
     Raises:
-      RunError: there is no such file, or no picture in the folder or under the glob.
+      RunError: there is no such file, no picture in the folder or under the glob, or a link out of the folder.
     """
     path = Path(place).expanduser()
     if path.is_file():
         return [path]
     if path.is_dir():
         found = [file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file()]
+        root = os.path.realpath(path)
+        for file in found:
+            if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(root):
+                raise RunError(f"{printable(str(file))} is a link out of the folder; give the file it leads to by name")
     else:
         found = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]  # noqa: PTH207
     if not found:

@@ -2,7 +2,6 @@
 """A training run in its folder: begin or go on, train, test, and write down what came of it."""
 
 import contextlib
-import json
 import logging
 import time
 from pathlib import Path
@@ -53,7 +52,7 @@ def _trained(parts: Parts, path: Path, started: float, *, draws: bool) -> str:
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(path, keep=keep, keep_best=parts.chooses)))
         if checkpoints.latest() == training.plan.num_steps and (path / folder.RESULTS_FILE).exists():
             logger.info("the run in %s is finished already, at step %d", path, training.plan.num_steps)
-            return f"{results.table(json.loads((path / folder.RESULTS_FILE).read_text()))}\n\n{results.written(path)}"
+            return f"{results.table(folder.read_results(path))}\n\n{results.written(path)}"
         logger.info("%s", headline(parts))
         step, state = _begin_state(training, checkpoints)
         if step is None and parts.config.data.source.startswith("folder:"):  # one's own pictures

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,9 @@ from ml_collections import ConfigDict
 
 from cnnjax.config import CONFIG_FILE, MEMBERS_FILE, difference, load_run_config
 from cnnjax.errors import RunError, UsageError
+from cnnjax.jsonfile import read_object
 from cnnjax.report.environment import environment, write_json
+from cnnjax.report.log import NOT_FINITE
 from cnnjax.report.table import format_table
 from cnnjax.types import Dataset
 
@@ -22,6 +25,8 @@ logger = logging.getLogger(__name__)
 DATASET_FILE = "dataset.json"
 ENVIRONMENT_FILE = "environment.json"
 RESULTS_FILE = "results.json"
+MAX_VALUES = 2**30
+"""Most values that an image of a run may have: more than any picture that is read (`data.images.MAX_PIXELS`)."""
 _LOCK_FILE = ".lock"
 
 
@@ -58,13 +63,14 @@ def read_members(workdir: Path) -> dict[str, Any]:
       RunError: it cannot be read.
     """
     path = workdir / MEMBERS_FILE
-    try:
-        told = json.loads(path.read_text())
-        if all(isinstance(name, str) for name in told["members"]) and isinstance(told["kind"], str):
-            return told
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"cannot read {path}: {error}; start again in another --workdir") from error
-    raise RunError(f"cannot read {path}: it names no runs; start again in another --workdir")
+    told = read_object(path)
+    names = told.get("members")
+    if not isinstance(told.get("kind"), str) or not isinstance(names, list) or not names:
+        raise RunError(f"cannot read {path}: it names no runs; start again in another --workdir")
+    for name in names:
+        if not isinstance(name, str) or name in ("", ".", "..") or "\0" in name or Path(name).name != name:
+            raise RunError(f"{path} names {name!r:.80}, no folder below its own; start again in another --workdir")
+    return told
 
 
 def check_kind(workdir: Path, kind: str) -> None:
@@ -133,9 +139,9 @@ def hold(workdir: Path) -> Iterator[None]:
 def _holder(workdir: Path) -> str:
     """Who trains there, as far as its folder tells."""
     try:
-        found = json.loads((workdir / ENVIRONMENT_FILE).read_text())
+        found = read_object(workdir / ENVIRONMENT_FILE)
         return f" (process {found['pid']} on {found['host']}, since {found['start_time']})"
-    except (OSError, ValueError, KeyError):
+    except (RunError, KeyError):
         return ""
 
 
@@ -146,12 +152,50 @@ def begin(workdir: Path, config: ConfigDict, info: DatasetInfo) -> None:
     write_json(workdir / CONFIG_FILE, json.loads(config.to_json()))  # last: its presence says that a run began
 
 
+def read_results(workdir: Path) -> dict[str, Any]:
+    """`results.json` of a run: `step`, `last` (metrics by split), `best` likewise and more.
+
+    Raises:
+      RunError: it cannot be read, or is none.
+    """
+    path = workdir / RESULTS_FILE
+    results = read_object(path)
+    last = results.get("last")
+    if _is_count(results.get("step")) and isinstance(last, dict) and last and all(map(_are_metrics, last.values())):
+        return results
+    raise RunError(f"{path} holds no results: remove it and train on")
+
+
+def _are_metrics(value: Any) -> bool:
+    """Whether it is an object of numbers, those that are not finite in words."""
+    return isinstance(value, dict) and all(
+        isinstance(x, int | float) or (isinstance(x, str) and x in NOT_FINITE) for x in value.values()
+    )
+
+
 def dataset_info(workdir: Path) -> DatasetInfo:
-    """Reads the DatasetInfo of a run."""
+    """Reads the DatasetInfo of a run.
+
+    Raises:
+      RunError: there is none, or it is damaged.
+    """
     path = workdir / DATASET_FILE
-    try:
-        info = json.loads(path.read_text())
-        height, width, channels = info["image_shape"]
-        return DatasetInfo(info["name"], tuple(info["label_names"]), (height, width, channels), info["num_examples"])
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{workdir} holds no complete run: cannot read {path}: {error}") from error
+    told = read_object(path)
+    name, labels, shape, counts = (told.get(key) for key in DatasetInfo._fields)
+    if (
+        isinstance(name, str)
+        and isinstance(labels, list)
+        and all(isinstance(label, str) for label in labels)
+        and isinstance(shape, list)
+        and len(shape) == 3
+        and all(_is_count(side) and side > 0 for side in shape)
+        and math.prod(shape) <= MAX_VALUES
+        and isinstance(counts, dict)
+        and all(map(_is_count, counts.values()))
+    ):
+        return DatasetInfo(name, tuple(labels), (shape[0], shape[1], shape[2]), counts)
+    raise RunError(f"{path} does not describe a data set; restore it, or train again in another --workdir")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -23,6 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow (minutes)")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--slow"):  # before tests/fuzz is collected, which reads it
+        os.environ.setdefault("CNNJAX_FUZZ_EXAMPLES", "2000")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--slow"):
         return

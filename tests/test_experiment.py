@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cnnjax.experiment import _steps_per_dispatch
+from cnnjax.errors import UsageError
+from cnnjax.experiment import _steps_per_dispatch, make_plan
 from cnnjax.models import get_model
 from cnnjax.types import Model
 
@@ -40,3 +41,13 @@ def test_small_networks_take_many_steps_in_a_call_on_a_cpu(model, batch: int, st
     image = jax.ShapeDtypeStruct((batch, 32, 32, 3 if steps == 1 else 1), jnp.float32)
     assert _steps_per_dispatch(model, image, 50) == steps
     assert _steps_per_dispatch(model, image, 1) == 1
+
+
+@pytest.mark.parametrize("every", [1e-9, 1e-3])
+def test_absurdly_many_checkpoints_are_refused(tiny, every):
+    """Each is a number in memory; and an interval that rounds to no step at all would never end."""
+    train = tiny("train.num_steps=2000000000").train
+    with train.unlocked():
+        train.checkpoint_every_steps, train.checkpoint_every_epochs = None, every
+    with pytest.raises(UsageError, match=r"config\.train\.checkpoint_every_\*: more than 100,000 times"):
+        make_plan(train, 6.0)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The user's own runs as points: accuracy from results.json, parameters and multiply-adds counted on the network."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from cnnjax.config import Config, difference, load_run_config
 from cnnjax.errors import CnnjaxError, RunError
 from cnnjax.experiment import build_model
 from cnnjax.inspect.summary import summarize
-from cnnjax.workdir import RESULTS_FILE, DatasetInfo, dataset_info
+from cnnjax.workdir import RESULTS_FILE, DatasetInfo, dataset_info, read_results
 
 FAMILY = "your run"
 
@@ -39,11 +38,11 @@ def read_run(path: Path) -> Run:
     if not file.is_file():
         raise RunError(f"{path} has no accuracy yet: {RESULTS_FILE} is written when training ends")
     try:
-        results = json.loads(file.read_text())
+        results = read_results(path)
         step, last = int(results["step"]), dict(results["last"])
         splits = [name for name in ("test", "validation") if name in last]
         accuracies = {name: last[name].get("accuracy") for name in splits}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"cannot read {file}: {type(error).__name__}: {error}") from error
     for split, accuracy in accuracies.items():
         if isinstance(accuracy, int | float) and 0 <= accuracy <= 1:

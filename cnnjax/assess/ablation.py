@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """An ablation: what each part of a recipe gains alone, and what is lost without it."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,7 +121,7 @@ def collect(path: Path, settings: Sequence[Setting], seeds: Sequence[int]) -> di
     splits: list[dict[str, dict[str, float]]] = []
     for setting in settings:
         runs = [path / _run_name(setting, seed) for seed in seeds]
-        last = [json.loads((r / folder.RESULTS_FILE).read_text())["last"] for r in runs if _ended(r)]
+        last = [folder.read_results(r)["last"] for r in runs if _ended(r)]
         splits += last
         diverged = sum(read_diverged(run) is not None for run in runs)
         found.append({"name": setting.name, "off": setting.off, "runs": len(last), "diverged": diverged, "last": last})

@@ -33,8 +33,8 @@ Examples:
   run.py evaluate --workdir=runs/digits --json
   run.py predict --workdir=runs/digits digit.png
 
-Every key of a config, with its meaning and unit: experiments/default.py. A config file is Python code: run only
-those you trust. A traceback of any error: --debug."""
+Every key of a config, with its meaning and unit: experiments/default.py. A config in Python is code: run only
+those you trust. The config.json of a run is data, and serves as --config, too. A traceback of any error: --debug."""
 
 _LOUD = ("absl", "asyncio", "gcsfs", "s3fs", "fsspec", "aiobotocore", "botocore", "google")
 """Libraries whose reports our own errors say in one line."""

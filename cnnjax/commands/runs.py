@@ -118,8 +118,9 @@ def _plain(record: "RunRecord", keys: "Sequence[str]") -> dict[str, Any]:
 
 
 def _table(records: "Sequence[RunRecord]", broken: "Sequence[dict[str, str]]", keys: "Sequence[str]") -> str:
+    from cnnjax.errors import printable
     from cnnjax.metrics import format_metric
-    from cnnjax.report.table import format_duration, format_table, printable
+    from cnnjax.report.table import format_duration, format_table
 
     rows = []
     for record, differs in zip(records, _differences(records, keys), strict=True):

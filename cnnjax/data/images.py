@@ -11,6 +11,7 @@ What becomes of each kind of picture, before `color` is applied:
 `color` then is `keep` (gray stays one channel, all else is three), `gray` (ITU-R 601-2 luma) or `rgb`.
 """
 
+import math
 import pathlib
 import warnings
 from typing import IO, Any
@@ -23,6 +24,9 @@ from cnnjax.types import Config
 
 MAX_PIXELS = 89_478_485
 """Largest picture that is decoded: a quarter of a GiB as RGB, the size from which Pillow suspects a bomb."""
+
+MAX_FILE_BYTES = 2**30
+"""Largest file that is opened as a picture: some decoders read it whole before they know its size."""
 
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's decoders that a picture may reach: pixels only, none that starts a program (as PostScript's does)."""
@@ -78,9 +82,11 @@ def read_picture(path: str | pathlib.Path | IO[bytes]) -> Image.Image:
 
     Raises:
       OSError: there is no such file, or it cannot be opened.
-      ValueError: it is no picture, is damaged, or is too large.
+      ValueError: it is no picture, is damaged, or is too large (MAX_PIXELS, MAX_FILE_BYTES).
     """
     try:
+        if isinstance(path, str | pathlib.Path) and (size := pathlib.Path(path).stat().st_size) > MAX_FILE_BYTES:
+            raise ValueError(f"a file of {size:,} bytes is larger than the {MAX_FILE_BYTES:,} allowed")
         with Image.open(path, formats=FORMATS) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
@@ -156,9 +162,14 @@ def _pixels(picture: Image.Image | np.ndarray, color: str, upright: bool) -> np.
         picture = Image.fromarray(array[:, :, 0] if channels == 1 else array)
     elif upright:
         picture = _turned_upright(picture)
-    picture = _gray_or_rgb(picture)
-    wanted = {"keep": picture.mode, "gray": "L", "rgb": "RGB"}[color]
-    array = np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
+    try:
+        picture = _gray_or_rgb(picture)
+        wanted = {"keep": picture.mode, "gray": "L", "rgb": "RGB"}[color]
+        array = np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
+    except ValueError:
+        raise
+    except Exception as error:  # damage that decoding lets pass, such as a palette that is not there
+        raise ValueError(f"{type(error).__name__}: {error}") from error
     return array[:, :, None] if array.ndim == 2 else array
 
 
@@ -236,6 +247,10 @@ def _centre_of(array: np.ndarray, size: tuple[int, int], short: int, resample: I
     height, width = array.shape[:2]
     least = min(height, width)
     inner = (int(short * height / least), int(short * width / least))
+    if math.prod(inner) > MAX_PIXELS:  # a line of a million pixels
+        raise ValueError(
+            f"{width}x{height} pixels are too narrow: scaled to {short}, they become {inner[1]}x{inner[0]}"
+        )
     if inner != (height, width):
         array = scaled(array, inner, resample, (0, 0, width, height))
     top, left = (round((whole - part) / 2) for whole, part in zip(inner, size, strict=True))

@@ -23,6 +23,7 @@ from cnnjax.data import cache, raw
 from cnnjax.data.examples import Examples
 from cnnjax.data.images import read_picture
 from cnnjax.data.stored import Shards
+from cnnjax.data.tfds_description import check_description
 from cnnjax.data.tfds_features import boolean_features, image_and_attribute, image_and_label
 from cnnjax.errors import RunError, UsageError, unknown
 from cnnjax.types import Config, Records, Source
@@ -116,6 +117,7 @@ def find_prepared(name: Name, folder: pathlib.Path) -> Any | None:
     """
     if not (folder / name.name).is_dir():
         return None
+    check_description(folder / name.name)
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import read_only_builder
 
@@ -160,7 +162,10 @@ def _prepared_source(builder: Any, attribute: str) -> Source:
     digest = hashlib.sha256()
     splits = {}
     for split, info in builder.info.splits.items():
+        size = 0
         for path in map(pathlib.Path, info.filepaths):
+            if path.parent != pathlib.Path(builder.data_path):
+                raise RunError(f"{builder.data_path} names a file outside its folder, {path}; prepare the set again")
             try:
                 status = path.stat()
             except OSError:
@@ -168,6 +173,11 @@ def _prepared_source(builder: Any, attribute: str) -> Source:
                     f"{path} of the prepared set is missing; copy it there, or prepare the set again"
                 ) from None
             digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            size += status.st_size
+        if info.num_examples > size:
+            raise RunError(
+                f"{builder.data_path} says it has {info.num_examples:,} records in {size:,} bytes; prepare it again"
+            )
         if info.num_examples:
             splits[split] = _records(builder, split, image, label)
     logger.info("%s: prepared set in %s", builder.name, builder.data_path)

@@ -49,7 +49,7 @@ def train_folds(config: Config, workdir: str, *, accept_changes: bool = False) -
         write_json(path / MEMBERS_FILE, {"kind": KIND, "members": names, "config": json.loads(config.to_json())})
         for fold, name in zip(configs, names, strict=True):
             train_run(fold, str(path / name), accept_changes=accept_changes)
-        found = [json.loads((path / name / folder.RESULTS_FILE).read_text()) for name in names]
+        found = [folder.read_results(path / name) for name in names]
         members = [{"name": name, **results} for name, results in zip(names, found, strict=True)]
         results = {"kind": KIND, "folds": config.data.folds, "members": members, **mean_and_std(found)}
         write_json(path / folder.RESULTS_FILE, results)

@@ -59,7 +59,7 @@ def train_ensemble(config: Config, workdir: str, *, accept_changes: bool = False
 def _results(parts: Parts, path: Path, configs: Sequence[Config], names: Sequence[str]) -> dict[str, Any]:
     """Of each split the metrics of each member, their mean and standard deviation, and those of the ensemble."""
     trained = [i for i, name in enumerate(names) if (path / name / folder.RESULTS_FILE).exists()]
-    members = {names[i]: json.loads((path / names[i] / folder.RESULTS_FILE).read_text()) for i in trained}
+    members = {names[i]: folder.read_results(path / names[i]) for i in trained}
     results: dict[str, Any] = {
         "kind": "ensemble",
         "members": [{"name": names[i], "seed": configs[i].seed, **members[names[i]]} for i in trained],

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.config import config_from_json, difference
+from cnnjax.config import MEMBERS_FILE, config_from_json, difference
 from cnnjax.errors import UsageError
 from cnnjax.types import Config
 from cnnjax.workdir import read_members
@@ -27,7 +27,7 @@ def mean_and_std(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[
 def check_same_members(path: Path, config: Config, *, accept_changes: bool) -> None:
     """Raises UsageError when the runs in `path` have another config than `config`, and changes are not accepted."""
     told = read_members(path)
-    changes = difference(config_from_json(told["config"]), config)
+    changes = difference(config_from_json(told.get("config"), where=f"{path / MEMBERS_FILE}"), config)
     if changes and not accept_changes:
         keys = ", ".join(f"config.{key}" for key, *_ in changes[:4])
         raise UsageError(

@@ -2,7 +2,6 @@
 """Training several runs at once, each in its own folder: begin or go on, train in one step, test each."""
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from cnnjax.checkpoint import FOLDER, Checkpoints
 from cnnjax.ensemble.memory import TooLarge
 from cnnjax.ensemble.together import build_together, choose_way
 from cnnjax.errors import Diverged
+from cnnjax.jsonfile import read_object
 from cnnjax.members import Member
 from cnnjax.optim import make_schedule
 from cnnjax.parts import Parts, headline
@@ -160,7 +160,7 @@ def going_on(steps: dict[int, list[int]]) -> dict[int | None, list[int]]:
 def read_diverged(path: Path) -> str | None:
     """Why the run in a folder came to no end, None when it did or still may."""
     file = path / DIVERGED_FILE
-    return json.loads(file.read_text())["error"] if file.is_file() else None
+    return str(read_object(file).get("error")) if file.is_file() else None
 
 
 def _note_diverged(path: Path, error: Diverged) -> None:

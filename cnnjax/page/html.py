@@ -4,7 +4,7 @@
 import html
 from collections.abc import Iterable, Sequence
 
-from cnnjax.report.table import printable
+from cnnjax.errors import printable
 
 _VOID = ("br", "col", "img", "input", "meta")
 

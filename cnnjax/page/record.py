@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run's folder tells without its data: config, environment, records, results, and whether it still goes on."""
 
-import json
 import os
 import shlex
 import socket
@@ -11,10 +10,11 @@ from typing import Any, NamedTuple
 
 from cnnjax.config import CONFIG_FILE, MEMBERS_FILE, flatten, load_config, load_run_config
 from cnnjax.errors import RunError
+from cnnjax.jsonfile import read_object
 from cnnjax.page.times import Times, measure
 from cnnjax.report.log import METRICS_FILE, TENSORBOARD_FOLDER, read_metrics
 from cnnjax.types import Config
-from cnnjax.workdir import ENVIRONMENT_FILE, RESULTS_FILE, DatasetInfo, dataset_info
+from cnnjax.workdir import ENVIRONMENT_FILE, RESULTS_FILE, DatasetInfo, dataset_info, read_results
 
 METRICS = ("accuracy", "psnr", "loss")
 """What a run is judged by: the first of these that it has."""
@@ -72,8 +72,8 @@ def read_run(path: Path, name: str | None = None) -> RunRecord:
     """
     config: Config = load_run_config(path)
     info = dataset_info(path)
-    environment = _read_json(path / ENVIRONMENT_FILE) or {}
-    results = _read_json(path / RESULTS_FILE)
+    environment = read_object(path / ENVIRONMENT_FILE) if (path / ENVIRONMENT_FILE).exists() else {}
+    results = read_results(path) if (path / RESULTS_FILE).exists() else None
     records = read_metrics(path) if (path / METRICS_FILE).exists() else []
     step = max((record["step"] for record in records), default=0)
     try:
@@ -113,9 +113,9 @@ def is_running(path: Path, environment: dict[str, Any]) -> bool:
     events = sorted((path / TENSORBOARD_FOLDER).glob("events.out.tfevents.*"))
     if not events:
         return False
-    _, _, host_and_process = events[-1].name.removeprefix("events.out.tfevents.").split(".", 2)
+    host_and_process = events[-1].name.removeprefix("events.out.tfevents.").split(".", 2)[-1]
     host, _, process = host_and_process.rpartition(".")
-    if host != socket.gethostname() or not process.isdigit():
+    if host != socket.gethostname() or not process.isdecimal() or len(process) > 9:
         return False
     try:
         os.kill(int(process), 0)
@@ -141,18 +141,6 @@ def differing(configs: Iterable[Config]) -> list[str]:
     flat = [flatten(config) for config in configs]
     keys = dict.fromkeys(key for config in flat for key in config)
     return [key for key in keys if any(config.get(key) != flat[0].get(key) for config in flat)]
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}") from error
-    if not isinstance(value, dict):
-        raise RunError(f"cannot read {path}: it holds no JSON object")
-    return value
 
 
 def _result(results: dict[str, Any] | None, records: list[dict[str, Any]]) -> Result | None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The views that `run.py see` has drawn of a run, and the pictures of its training, inside the page."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from cnnjax.errors import RunError
+from cnnjax.jsonfile import read_object
 from cnnjax.page.document import Section, note
 from cnnjax.page.html import Html, element
 from cnnjax.page.pictures import embed_file
@@ -37,10 +38,10 @@ def seen_section(workdir: Path) -> Section | None:
 
 def _pictures(path: Path) -> list[tuple[Path, str]]:
     try:
-        listed: Any = json.loads(path.read_text())["pictures"]
+        listed: Any = read_object(path)["pictures"]
         # The folder may have been moved since: of the name only the last part counts.
         return [(path.parent / Path(entry["file"]).name, str(entry["caption"])) for entry in listed]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (RunError, KeyError, TypeError):
         return []  # not a view's file
 
 

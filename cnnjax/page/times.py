@@ -29,7 +29,7 @@ class Times(NamedTuple):
         return sum(self)
 
 
-def measure(workdir: Path, records: Sequence[dict[str, Any]], batch_size: int, start_time: str | None) -> Times | None:
+def measure(workdir: Path, records: Sequence[dict[str, Any]], batch_size: int, start_time: object) -> Times | None:
     """The Times of a run; None before its first record.
 
     Args:
@@ -47,7 +47,7 @@ def measure(workdir: Path, records: Sequence[dict[str, Any]], batch_size: int, s
             rate = record.get("images_per_second")
             trained[record["step"]] = (record["step"] - previous) * batch_size / rate if rate else 0.0
             previous = record["step"]
-    start = datetime.fromisoformat(start_time).timestamp() if start_time else None
+    start = _timestamp(start_time)
     starting = training = total = 0.0
     for session in sessions:
         (first, step), last = session[0], session[-1][0]
@@ -58,6 +58,14 @@ def measure(workdir: Path, records: Sequence[dict[str, Any]], batch_size: int, s
         total += last - began
     training = min(training, total - starting)
     return Times(starting, training, total - starting - training)
+
+
+def _timestamp(text: object) -> float | None:
+    """Seconds since 1970; None where it is no time."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp() if text else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def read_sessions(workdir: Path) -> list[list[tuple[float, int]]]:
@@ -72,6 +80,7 @@ def read_sessions(workdir: Path) -> list[list[tuple[float, int]]]:
 
 def _events(content: bytes) -> list[tuple[float, int]]:
     # Imported here: tensorboardX takes up to a second.
+    from google.protobuf.message import DecodeError
     from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
     found, place = [], 0
@@ -80,7 +89,10 @@ def _events(content: bytes) -> list[tuple[float, int]]:
         data = content[place + 12 : place + 12 + length]  # behind the length and its checksum
         if len(data) < length:  # cut short by a crash
             break
-        event = Event.FromString(data)
+        try:
+            event = Event.FromString(data)
+        except DecodeError:
+            break
         found.append((event.wall_time, event.step if event.HasField("summary") else 0))
         place += 16 + length
     return found

@@ -19,9 +19,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, SupportsFloat
+from typing import Any, Self, SupportsFloat, TypeGuard
 
 from cnnjax.errors import RunError
+from cnnjax.jsonfile import loads
 from cnnjax.report.environment import cannot_write, to_plain, write_atomic
 
 METRICS_FILE = "metrics.jsonl"
@@ -55,15 +56,25 @@ def _read(path: Path) -> list[dict[str, Any]] | None:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
+            record = loads(line)
+        except ValueError:
             record = None
-        if not isinstance(record, dict) or not record.keys() >= {"step", "split"}:
+        if not _is_record(record):
             if number == len(lines):
                 break
             raise RunError(f"{path}, line {number}: not a record of this log; remove that line")
-        records.append({k: NOT_FINITE.get(v, v) if isinstance(v, str) else v for k, v in record.items()})
+        records.append({k: NOT_FINITE[v] if isinstance(v, str) and k != "split" else v for k, v in record.items()})
     return records
+
+
+def _is_record(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether it is {"step": whole number, "split": text} with numbers, or the words for those that are not finite."""
+    if not isinstance(value, dict) or not isinstance(value.get("split"), str):
+        return False
+    if not isinstance(value.get("step"), int) or isinstance(value["step"], bool) or value["step"] < 0:
+        return False
+    metrics = (item for key, item in value.items() if key != "split")
+    return all(isinstance(item, int | float) or (isinstance(item, str) and item in NOT_FINITE) for item in metrics)
 
 
 class RunLog:

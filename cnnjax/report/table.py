@@ -5,19 +5,14 @@ import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from cnnjax.errors import printable
+
 
 def text_width(text: str) -> int:
     """Columns that `text` takes in a terminal: wide East Asian characters take two, combining marks none."""
     return sum(
         0 if unicodedata.category(c) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in text
-    )
-
-
-def printable(text: str) -> str:
-    r"""`text` on one line: control characters, which could break a table or a terminal, as `\n` or `\x1b`."""
-    return "".join(
-        c if c.isprintable() or unicodedata.category(c) == "Cf" else c.encode("unicode_escape").decode() for c in text
     )
 
 

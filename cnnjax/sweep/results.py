@@ -16,7 +16,7 @@ from cnnjax.page.record import METRICS
 from cnnjax.report.environment import to_plain
 from cnnjax.report.table import format_table
 from cnnjax.sweep.grid import SEED, Point
-from cnnjax.workdir import RESULTS_FILE
+from cnnjax.workdir import RESULTS_FILE, read_results
 
 
 def collect(points: Sequence[Point], folder: Path) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _row(point: Point, folder: Path) -> dict[str, Any]:
         return {**row, "status": "diverged", "error": error}
     if not (path / RESULTS_FILE).is_file():
         return row
-    results = json.loads((path / RESULTS_FILE).read_text())
+    results = read_results(path)
     return {**row, "status": "finished", "step": results["step"], "metrics": results["last"]}
 
 

@@ -18,6 +18,7 @@ from cnnjax.data.carve import stratified
 from cnnjax.errors import RunError, UsageError
 from cnnjax.evaluate import evaluated
 from cnnjax.experiment import build_evaluate, build_model, build_training
+from cnnjax.jsonfile import read_object
 from cnnjax.patterns import param_paths
 from cnnjax.report.environment import write_json
 from cnnjax.transfer.arms import cell_config, last_layers
@@ -69,7 +70,7 @@ def begin(workdir: Path, config: Config) -> None:
     """
     file, now = workdir / GRID_FILE, json.loads(config.to_json())
     if file.exists():
-        if json.loads(file.read_text())["config"] != now:
+        if read_object(file).get("config") != now:
             raise UsageError(f"{workdir} holds a comparison with another config; take another --workdir")
         return
     try:
@@ -99,12 +100,19 @@ def run_grid(
         if not file.exists():
             grid = grid or _Grid(config, mesh)
             write_json(file, grid.run(cell)._asdict())
-        results[cell] = result = Result(**json.loads(file.read_text()))
+        results[cell] = result = _read_result(file)
         logger.info(
             "%d of %d: %s, %d pictures, seed %d: %.1f%%",
             number, len(cells), cell.arm, result.train_examples, cell.seed, 100 * result.accuracy,
         )  # fmt: skip
     return results
+
+
+def _read_result(file: Path) -> Result:
+    told = read_object(file)
+    if told.keys() != set(Result._fields) or not all(isinstance(value, int | float) for value in told.values()):
+        raise RunError(f"{file} holds no result; remove it, and it is made again")
+    return Result(**told)
 
 
 class _Grid:

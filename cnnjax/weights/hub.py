@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where weights come from: a file on this machine, or one of a repository on the Hugging Face Hub."""
 
+import contextlib
 import logging
 import os
 import re
@@ -32,9 +33,11 @@ def parse_source(source: str) -> Path | HubFile:
     Raises:
       UsageError: it is neither.
     """
-    path = Path(source).expanduser()
+    path = Path(source)
+    with contextlib.suppress(RuntimeError):  # "~someone" whom the machine does not know
+        path = path.expanduser()
     named = source.startswith("hf:")
-    if not named and path.exists():
+    if not named and "\0" not in source and path.exists():
         return path
     match = _REPOSITORY.fullmatch(source.removeprefix("hf:"))
     if match and (named or match["file"] or not source.endswith(_SUFFIXES)):

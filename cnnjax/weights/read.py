@@ -85,6 +85,14 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise RunError(f"{path} is damaged or no safetensors file ({reason}); fetch it again") from error
+    try:
+        return _tensors(path)
+    except (OSError, ValueError, OverflowError, MemoryError) as error:  # a shape such as [0, 2**40, 2**40]
+        raise RunError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); fetch it again") from error
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a file whose header is sound: it says no more bytes than the file has."""
     tensors = {}
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
@@ -93,7 +101,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
             if name == "__metadata__":
                 continue
             if entry["dtype"] not in _DTYPES:
-                raise RunError(f"{path}: {name} is {entry['dtype']}; save it as float32")
+                raise RunError(f"{path}: {name[:80]} is {entry['dtype']}; save it as float32")
             file.seek(8 + size + entry["data_offsets"][0])
             array = np.fromfile(file, _DTYPES[entry["dtype"]], math.prod(entry["shape"])).reshape(entry["shape"])
             if entry["dtype"] == "BF16":  # the upper half of a float32
