@@ -101,7 +101,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step with the highest score (of equals, the last), None when none was saved with one."""
-        scored = [checkpoint for checkpoint in self._orbax.checkpoints if checkpoint.metrics]
+        scored = [checkpoint for checkpoint in self._orbax.checkpoints if _has_score(checkpoint.metrics)]
         return max(scored, key=lambda c: (_score(c.metrics), c.step)).step if scored else None
 
     def restore_newest(self, restore: Callable[[int], _T]) -> tuple[int, _T] | None:
@@ -164,6 +164,9 @@ class Checkpoints:
             # The library's ways to say that it could not read the one or the other file.
             if description.metadata[_ITEM] is None or description.init_timestamp_nsecs is None:
                 raise ValueError("its description cannot be read")
+            extra = description.custom_metadata or {}
+            if not isinstance(extra, dict) or not isinstance(extra.get(_CHECKSUMS, {}), dict):
+                raise ValueError("its checksums cannot be read")
             return description
 
     def _damaged(self, step: int) -> str:
@@ -181,6 +184,10 @@ class Checkpoints:
     def _last(self) -> str:
         steps = [path.name for path in self.directory.glob("*") if path.name.isdigit()]
         return f"step {max(steps, key=int)}" if steps else "none yet"
+
+
+def _has_score(metrics: Any) -> bool:
+    return isinstance(metrics, dict) and isinstance(metrics.get("score"), int | float)
 
 
 def _score(metrics: Any) -> float:
