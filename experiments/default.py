@@ -35,7 +35,7 @@ def get_config(variant: str = "") -> Config:
     config.ensemble_way = "auto"  # auto: what measured best | vmap | turns | unrolled | map (docs/sweeps.md)
     config.ensemble_learning_rates = ()  # their peaks of the schedule, likewise; (): optimizer.learning_rate for all
 
-    # Start from trained weights: a run's folder (its last checkpoint; RUN@best, RUN@1200), a file of weights
+    # Start from trained weights: a run's folder or URL (last checkpoint; RUN@best, RUN@1200), a file of weights
     # (.safetensors, .pth), or hf:OWNER/NAME[@REVISION][:FILE] of the Hub. Read once, at step 0; an output for other
     # classes starts anew.
     config.init_from = ""  # "": at random

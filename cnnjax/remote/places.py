@@ -31,16 +31,13 @@ def is_any_remote(args: argparse.Namespace) -> bool:
 
 
 @contextlib.contextmanager
-def local(
-    args: argparse.Namespace, *, trains: bool, which: str | None, first: bool = True
-) -> Iterator[argparse.Namespace]:
+def local(args: argparse.Namespace, *, trains: bool, which: str | None) -> Iterator[argparse.Namespace]:
     """The arguments with a folder for each URL.
 
     Args:
       args: of a command.
       trains: whether it makes or continues a run in its workdir, all of which is then fetched, held and sent.
       which: the checkpoints it reads, as `commits.chosen` takes them.
-      first: of several processes that train as one, whether this is the one that reads and writes files.
 
     Raises:
       UsageError, RunError: a store cannot be used, holds no run, or is in use.
@@ -55,7 +52,7 @@ def local(
                 if not url.partition("://")[2].strip("/"):
                     raise UsageError(f"{url} names no bucket; give gs://BUCKET/RUN or s3://BUCKET/RUN")
                 if url not in folders:
-                    opened = training(url, first=first) if trains and name == "workdir" else reading(url, which)
+                    opened = training(url) if trains and name == "workdir" else reading(url, which)
                     folders[url] = str(stack.enter_context(opened))
             value = getattr(args, name, None)
             if isinstance(value, list):
@@ -66,17 +63,14 @@ def local(
 
 
 @contextlib.contextmanager
-def training(url: str, *, first: bool = True) -> Iterator[Path]:
-    """The folder to train in: the run is fetched, kept from others, and sent as it grows, by the first process.
+def training(url: str) -> Iterator[Path]:
+    """The folder to train in: the run is fetched, kept from others, and sent as it grows.
 
     Raises:
       UsageError, RunError: before anything is trained, when the store cannot be written or is in use; at the end, when
         something is only local.
     """
     stage = Stage(url)
-    if not first:
-        yield stage.folder
-        return
     try:
         stage.trains.acquire()
     except Timeout as error:

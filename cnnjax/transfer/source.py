@@ -9,6 +9,8 @@ import numpy as np
 from cnnjax.errors import UsageError
 from cnnjax.experiment import load_network
 from cnnjax.layers.scan import unstack
+from cnnjax.remote import is_remote
+from cnnjax.remote.places import reading
 from cnnjax.transfer.rename import renamed
 from cnnjax.types import Config
 from cnnjax.weights.names import named_leaves
@@ -60,18 +62,27 @@ def read_source(config: Config) -> Source:
 
 def _read(spec: str) -> Source:
     folder, _, checkpoint = spec.rpartition("@")
+    if is_remote(spec):
+        if not folder or "/" in checkpoint:
+            folder, checkpoint = spec, "latest"
+        with reading(folder, checkpoint) as stage:
+            return _of_run(stage, checkpoint, folder)
     if not Path(folder or spec).expanduser().is_dir() or Path(spec).expanduser().is_dir():
         folder, checkpoint = spec, "latest"
     path = Path(folder).expanduser()
     if path.is_dir():
-        network = load_network(str(path), checkpoint)
-        leaves = named_leaves(*map(unstack, (network.params, network.model_state)))
-        origin = {"run": str(path.resolve()), "step": network.step, "model": network.config.model.to_dict()}
-        arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
-        return Source(arrays, {}, True, network.info.label_names, network.config.data, origin, ())
+        return _of_run(path, checkpoint, str(path.resolve()))
     try:
         weights = read_weights(spec)
     except UsageError as error:
         raise UsageError(f"config.init_from: {error}, or the folder of a run") from error
     origin = {"source": weights.source, "sha256": weights.sha256, "format": weights.format}
     return Source(weights.tensors, {}, False, (), None, origin, weights.notes)
+
+
+def _of_run(path: Path, checkpoint: str, name: str) -> Source:
+    network = load_network(str(path), checkpoint)
+    leaves = named_leaves(*map(unstack, (network.params, network.model_state)))
+    origin = {"run": name, "step": network.step, "model": network.config.model.to_dict()}
+    arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
+    return Source(arrays, {}, True, network.info.label_names, network.config.data, origin, ())

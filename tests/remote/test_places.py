@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from cnnjax.commands import main
+from cnnjax.config import load_config
 from cnnjax.report.log import RunLog, read_metrics
+from cnnjax.transfer.source import read_source
 
 URL = "bucket://b/runs/one"
 TRAIN = (
@@ -84,6 +86,10 @@ def test_a_run_stopped_here_goes_on_elsewhere_bit_for_bit_and_is_read_from_a_thi
     (told,) = json.loads(out)
     assert code == 0 and told["name"] == "one" and told["status"] == "finished"
     assert not list((tmp_path / "cache-d/remote").glob("*/runs/one/checkpoints"))
+
+    machine("e")
+    source = read_source(load_config(TRAIN[0].removeprefix("--config="), [f"--config.init_from={URL}@best"]))
+    assert source.run and source.origin["run"] == URL and source.origin["step"] in (2, 4, 6, 8)
 
 
 def test_two_runs_on_one_workdir(bucket, machine, capsys):
