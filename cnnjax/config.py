@@ -239,13 +239,15 @@ def _apply(config: ConfigDict, pairs: list[tuple[str, str | None]]) -> None:
             raise UsageError(unknown("key", f"config.{key}", [f"config.{name}" for name in known], limit=4))
         if value is None and not isinstance(flatten(config)[key], bool):
             raise UsageError(f"--config.{key} has no value: write --config.{key}=VALUE")
+        wanted = _parent(config, key).get_type(key.rpartition(".")[2])
+        if wanted is type(None):
+            continue  # an argument of a model, --config.model.KEY=None, which is set already
         argv = ["run.py", f"--config.{key}={_as_words(key, value)}"]
         parser = flags.FlagValues()
-        config_flags.DEFINE_config_dict("config", config, flag_values=parser, lock_config=False, sys_argv=argv)
         try:
+            config_flags.DEFINE_config_dict("config", config, flag_values=parser, lock_config=False, sys_argv=argv)
             parser(argv)
         except (flags.Error, TypeError, ValueError) as error:
-            wanted = _parent(config, key).get_type(key.rpartition(".")[2])
             raise UsageError(f"config.{key} = {value!r} is not of type {wanted.__name__}") from error
 
 

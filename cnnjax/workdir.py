@@ -68,7 +68,7 @@ def read_members(workdir: Path) -> dict[str, Any]:
     if not isinstance(told.get("kind"), str) or not isinstance(names, list) or not names:
         raise RunError(f"cannot read {path}: it names no runs; start again in another --workdir")
     for name in names:
-        if not isinstance(name, str) or name in ("", ".", "..") or "\0" in name or Path(name).name != name:
+        if not isinstance(name, str) or name in ("", ".", "..") or not name.isprintable() or Path(name).name != name:
             raise RunError(f"{path} names {name!r:.80}, no folder below its own; start again in another --workdir")
     return told
 

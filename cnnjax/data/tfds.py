@@ -163,7 +163,13 @@ def _prepared_source(builder: Any, attribute: str) -> Source:
     splits = {}
     for split, info in builder.info.splits.items():
         size = 0
-        for path in map(pathlib.Path, info.filepaths):
+        try:
+            files = [pathlib.Path(file) for file in info.filepaths]
+        except Exception as error:  # a template of names that is none: whatever formats it raises what it likes
+            raise RunError(
+                f"{builder.data_path} names its files wrongly ({str(error)[:80]}); prepare it again"
+            ) from error
+        for path in files:
             if path.parent != pathlib.Path(builder.data_path):
                 raise RunError(f"{builder.data_path} names a file outside its folder, {path}; prepare the set again")
             try:

@@ -158,7 +158,14 @@ class _Chain(nn.Module):
         del train  # a summary is of the evaluation
         x = image
         for name, layer in self.layers:
-            x = layer(x, name)
+            try:
+                x = layer(x, name)
+            except UsageError:
+                raise
+            except (ArithmeticError, TypeError, ValueError) as error:  # local_response_norm(0)
+                raise UsageError(
+                    f"layer {name}: {type(error).__name__}: {str(error)[:200]}; mend its arguments"
+                ) from error
         return {"logits": x}
 
 
