@@ -29,6 +29,8 @@ MANIFEST, CHECKS, UNFINISHED = "pack.json", "checks.json", "unfinished.json"
 VERSION = 1
 _FILE = re.compile(r"\w[\w.\-]*")  # of files and splits: nothing that leads out of the folder
 
+_INDEX_BYTES = 8192  # that the index may take for a record: two numbers and the name of a file
+
 
 class Packed:
     """One split of a pack; worker processes open its files themselves.
@@ -74,9 +76,13 @@ class Packed:
     def _column(self, name: str) -> np.ndarray:
         path = self._folder / f"{self._split}.npz"
         try:
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > _INDEX_BYTES * (1 + len(self._shards)):
+                raise ValueError(f"it unpacks to {unpacked:,} bytes")
             with np.load(path, allow_pickle=False) as index:
                 column = index[name]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # damage, which the parts of a zip archive tell in many ways
             raise RunError(f"{path} of the pack is damaged or missing ({error}); pack the set again") from error
         if name != "names" and column.shape != (len(self._shards),):
             raise RunError(f"{path} of the pack belongs to other shards; pack the set again")
