@@ -7,13 +7,15 @@ never used silently.
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
+from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint import v1 as ocp
 
+from cnnjax import processes
 from cnnjax.checksums import checksums
 from cnnjax.errors import RunError
 from cnnjax.report.table import format_table
@@ -23,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 FOLDER, DAMAGED = "checkpoints", "damaged"
 _ITEM, _CHECKSUMS = "state", "crc32"
-_T = TypeVar("_T")
 _policies = ocp.training.preservation_policies
 _decisions = ocp.training.save_decision_policies
 
@@ -58,6 +59,7 @@ class Checkpoints:
         with _plain_errors(f"cannot use {self.directory} for checkpoints"):
             return ocp.training.Checkpointer(
                 str(self.directory),
+                context=_alone(self.directory),
                 save_decision_policy=always,
                 preservation_policy=self._policy,
                 # What a killed run left half written; a reader must not take it from a run that is alive.
@@ -104,8 +106,8 @@ class Checkpoints:
         scored = [checkpoint for checkpoint in self._orbax.checkpoints if _has_score(checkpoint.metrics)]
         return max(scored, key=lambda c: (_score(c.metrics), c.step)).step if scored else None
 
-    def restore_newest(self, restore: Callable[[int], _T]) -> tuple[int, _T] | None:
-        """(step, what `restore(step)` gives) of the last step that is whole; None when there is none at all.
+    def restore_newest(self, like: Mapping[str, PyTree]) -> tuple[int, dict[str, PyTree]] | None:
+        """(step, what `restore(like, step)` gives) of the last step that is whole; None when there is none at all.
 
         A damaged step is passed over with a warning. Where these checkpoints are open for writing its files are moved
         to `workdir/damaged`, so that the run can save the step again.
@@ -116,7 +118,7 @@ class Checkpoints:
         steps = self.steps()
         for step in reversed(steps):
             try:
-                return step, restore(step)
+                return step, self.restore(like, step)
             except DamagedCheckpoint as error:
                 logger.warning("%s", error)
                 if self._writes:
@@ -142,7 +144,7 @@ class Checkpoints:
                 f"checkpoint {step} in {self.directory} holds another network or optimizer: {len(differences)} arrays "
                 "differ (listed above); give the config it was made with, or another --workdir"
             )
-        context = ocp.Context()
+        context = _alone(self.directory)
         context.pytree.loading.partial_load = True  # evaluation reads no optimizer state
         with _plain_errors(f"cannot read checkpoint {step} in {self.directory}", DamagedCheckpoint), context:
             filled = {name: part for name, part in like.items() if jax.tree.leaves(part)}
@@ -188,6 +190,16 @@ class Checkpoints:
 
 def _has_score(metrics: Any) -> bool:
     return isinstance(metrics, dict) and isinstance(metrics.get("score"), int | float)
+
+
+def _alone(directory: Path) -> Any:
+    """The library's context where process 0 uses it and the others do not."""
+    context = ocp.Context()
+    if processes.several():
+        context.multiprocessing.active_processes = {0}
+        # The library would make the folder only with all processes, and refuses with some.
+        checkpoint_manager._create_root_directory = lambda *_: directory.mkdir(parents=True, exist_ok=True)
+    return context
 
 
 def _score(metrics: Any) -> float:

@@ -18,12 +18,12 @@ def checksums(tree: PyTree) -> dict[str, int]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): _crc(leaf) for path, leaf in leaves}
 
 
-def _crc(leaf: jax.Array) -> int:
+def _crc(leaf: jax.Array | np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(_on_host(leaf)).reshape(-1).view(np.uint8).data)
 
 
-def _on_host(leaf: jax.Array) -> np.ndarray:
-    if leaf.is_fully_addressable:
+def _on_host(leaf: jax.Array | np.ndarray) -> np.ndarray:
+    if isinstance(leaf, np.ndarray) or leaf.is_fully_addressable:
         return np.asarray(leaf)
     if leaf.is_fully_replicated:
         return np.asarray(leaf.addressable_data(0))

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The backend: its flags and compilation cache, one mesh over all devices, and where arrays lie on it."""
 
+import functools
 import hashlib
 import logging
 import os
 import platform
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 from jax._src import xla_bridge  # whether a backend has started, nobody else tells
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from cnnjax.data.cache import cache_dir
 from cnnjax.errors import RunError, UsageError
@@ -122,7 +124,7 @@ def place_replicated(tree: PyTree, mesh: Mesh) -> PyTree:
     if jax.process_count() == 1:
         return jax.device_put(tree, replicated(mesh))
     # A device_put would first compare the processes' arrays, and wait for all of them.
-    return jax.tree.map(lambda x: _from_host(np.asarray(x), replicated(mesh)), tree)
+    return jax.tree.map(lambda x: place(np.asarray(x), replicated(mesh)), tree)
 
 
 def place_rows(tree: PyTree, mesh: Mesh, axis: int = 0) -> PyTree:
@@ -136,8 +138,27 @@ def place_rows(tree: PyTree, mesh: Mesh, axis: int = 0) -> PyTree:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, np.asarray(x)), tree)
 
 
-def _from_host(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+def place(array: np.ndarray, sharding: Sharding) -> jax.Array:
+    """An array of the host, whole and the same in every process, on the devices of a sharding."""
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def whole(tree: PyTree) -> PyTree:
+    """The same arrays, those that are divided over the devices brought together on every one.
+
+    All processes call it together; what is whole already stays as it is, and so do traced values.
+    """
+    return jax.tree.map(lambda x: x if getattr(x, "is_fully_replicated", True) else _gather(x.sharding.mesh)(x), tree)
+
+
+@functools.cache
+def _gather(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda x: x, out_shardings=replicated(mesh))
+
+
+def of_this_process(tree: PyTree) -> PyTree:
+    """Whole arrays for what one process computes by itself, when it is one of several."""
+    return tree if jax.process_count() == 1 else jax.tree.map(np.asarray, tree)
 
 
 def check_divides(batch_size: int, mesh: Mesh, key: str) -> None:

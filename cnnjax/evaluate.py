@@ -23,8 +23,8 @@ Scores = Callable[[Params, ModelState, Stream], np.ndarray]
 
 
 def evaluated(state: TrainState) -> tuple[Params, ModelState]:
-    """What is evaluated of a state: the running average of the parameters where one is kept."""
-    return state.ema_params or state.params, state.model_state
+    """What is evaluated of a state, whole on every device: the running average of the parameters where one is kept."""
+    return devices.whole((state.ema_params or state.params, state.model_state))
 
 
 def make_evaluate(

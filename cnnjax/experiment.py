@@ -3,7 +3,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -256,9 +256,16 @@ def _eval_stream(config: Config, split: Split, mesh: Mesh) -> Stream:
 
 def restore_evaluated(checkpoints: Checkpoints, abstract: TrainState, step: int) -> tuple[Params, ModelState]:
     """The parameters of a checkpoint that evaluation uses (the running average where one is kept) and model_state."""
+    return _in_use(checkpoints.restore(_parts_in_use(abstract), step))
+
+
+def _parts_in_use(abstract: TrainState) -> dict[str, Any]:
     part = "ema_params" if abstract.ema_params else "params"
-    stored = checkpoints.restore({part: getattr(abstract, part), "model_state": abstract.model_state}, step)
-    return stored[part], stored["model_state"]
+    return {part: getattr(abstract, part), "model_state": abstract.model_state}
+
+
+def _in_use(stored: Mapping[str, Any]) -> tuple[Params, ModelState]:
+    return stored["ema_params" if "ema_params" in stored else "params"], stored["model_state"]
 
 
 def load_network(workdir: str | None, checkpoint: str = "latest", overrides: Sequence[str] = ()) -> Network:
@@ -302,9 +309,9 @@ def _restored(checkpoints: Checkpoints, abstract: TrainState, name: str) -> tupl
     if not steps:
         raise RunError(f"{checkpoints.directory} holds no complete checkpoint; train first")
     if name == "latest":
-        newest = checkpoints.restore_newest(restore)
+        newest = checkpoints.restore_newest(_parts_in_use(abstract))
         assert newest is not None  # there are steps
-        return newest
+        return newest[0], _in_use(newest[1])
     if name == "best":
         best = checkpoints.best()
         if best is None:

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+from cnnjax import processes
 from cnnjax.checkpoint import Checkpoints
 from cnnjax.errors import Diverged
 from cnnjax.metrics import means
@@ -155,7 +156,9 @@ class Crew:
             member.log.write(step, self._eval_split, {"epoch": epoch, **told[member.name]})
         rows = list(told.values())
         shown = "  ".join(f"{name} {_range([row[name] for row in rows])}" for name in rows[0])
-        tqdm.write(f"step {step}  epoch {epoch:.1f}  {self._eval_split}: {shown}{self._data_wait}", file=sys.stderr)
+        if processes.is_first():
+            data_wait = self._data_wait
+            tqdm.write(f"step {step}  epoch {epoch:.1f}  {self._eval_split}: {shown}{data_wait}", file=sys.stderr)
         return {name: metrics.get("accuracy", -metrics["loss"]) for name, metrics in told.items()}
 
     def save(self, step: int, state: TrainState, scores: Mapping[str, float], *, again: bool = False) -> None:

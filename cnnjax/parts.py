@@ -3,16 +3,19 @@
 
 import functools
 import json
+import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
-from cnnjax import devices
+from cnnjax import devices, processes
 from cnnjax.data import load_dataset
 from cnnjax.data.overview import check_classes
+from cnnjax.data.streamed import is_streamed
 from cnnjax.errors import UsageError
 from cnnjax.evaluate import Evaluate, evaluated
 from cnnjax.experiment import (
@@ -29,6 +32,8 @@ from cnnjax.models.check import check_model, check_shipped
 from cnnjax.report.table import format_bytes, format_count, format_table
 from cnnjax.transfer.start import Origin, read_origin
 from cnnjax.types import Array, Config, Dataset, Split, TrainState
+
+_COMPARED = 64  # images; all processes must read the same set, but need not read all of it twice
 
 
 class Parts(NamedTuple):
@@ -64,6 +69,7 @@ def build(config: Config) -> Parts:
     devices.set_up(config.train)
     mesh = devices.make_mesh()
     dataset = load_dataset(config.data)
+    processes.check_same("training data", _print_of(dataset.splits["train"]))
     if config.task.name == "classification":
         check_classes(dataset)
     num_classes = len(dataset.label_names)
@@ -92,6 +98,16 @@ def build(config: Config) -> Parts:
 
 def _begin(origin: Callable[[], Origin], key: Array) -> Start:
     return origin().begin(key)
+
+
+def _print_of(split: Split) -> int:
+    """A checksum of all labels, and of a few images of a split in memory; 0 where nobody compares it."""
+    if not processes.several():
+        return 0
+    if is_streamed(split):
+        return zlib.crc32(split.label.tobytes())
+    spread = np.linspace(0, len(split.label) - 1, _COMPARED, dtype=int)
+    return zlib.crc32(np.ascontiguousarray(split.image[spread]).tobytes(), zlib.crc32(split.label.tobytes()))
 
 
 def _load(config: Config, dataset: Dataset, name: str, data: Config) -> Split:

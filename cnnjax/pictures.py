@@ -6,12 +6,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cnnjax.evaluate import evaluated
 from cnnjax.metrics import Evaluation, confusion_matrix, format_metric
 from cnnjax.parts import Parts
 from cnnjax.predict import make_infer
 from cnnjax.report.log import read_metrics
-from cnnjax.types import Dataset, TrainState
+from cnnjax.types import Dataset, ModelState, Params
 
 CURVES, CONFUSION, MISTAKES = "curves.png", "confusion.png", "mistakes.png"
 RECONSTRUCTIONS = "reconstructions.png"
@@ -19,7 +18,7 @@ NUM_MISTAKES = 24
 NUM_RECONSTRUCTIONS, NUM_WORST = 18, 6  # pictures of all kinds, then those repeated worst
 
 
-def draw(parts: Parts, path: Path, state: TrainState, evaluation: Evaluation, split: str) -> None:
+def draw(parts: Parts, path: Path, params: Params, model_state: ModelState, evaluation: Evaluation, split: str) -> None:
     """Draws the evaluation of a run's last parameters on `split` into its folder."""
     # Matplotlib is slow to load, and training need not wait for it.
     from cnnjax.page.one_run import write_report
@@ -29,8 +28,8 @@ def draw(parts: Parts, path: Path, state: TrainState, evaluation: Evaluation, sp
     if "accuracy" in evaluation.values:
         _draw_errors(parts.dataset, path, evaluation, split)
     if "psnr" in evaluation.values:
-        _draw_reconstructions(parts, path, state, evaluation, split)
-    model, params = parts.training.model, evaluated(state)[0]
+        _draw_reconstructions(parts, path, params, model_state, evaluation, split)
+    model = parts.training.model
     write_report(path, dataset=parts.dataset, evaluation=evaluation, split=split, model=model, params=params)
 
 
@@ -57,7 +56,9 @@ def _draw_errors(dataset: Dataset, path: Path, evaluation: Evaluation, split: st
     )
 
 
-def _draw_reconstructions(parts: Parts, path: Path, state: TrainState, evaluation: Evaluation, split: str) -> None:
+def _draw_reconstructions(
+    parts: Parts, path: Path, params: Params, model_state: ModelState, evaluation: Evaluation, split: str
+) -> None:
     from cnnjax.report.reconstructions import plot_reconstructions
 
     names, images, psnr = parts.dataset.label_names, parts.dataset.splits[split].image, evaluation.values["psnr"]
@@ -65,7 +66,7 @@ def _draw_reconstructions(parts: Parts, path: Path, state: TrainState, evaluatio
     worst = np.argsort(psnr, kind="stable")[:NUM_WORST]
     chosen = np.concatenate([spread, worst])
     infer = jax.jit(make_infer(parts.config, parts.training.model, len(names)))
-    recons = np.asarray(infer(*evaluated(state), images[chosen])["recon"])
+    recons = np.asarray(infer(params, model_state, images[chosen])["recon"])
     captions = [f"{names[evaluation.label[i]]}, {format_metric('psnr', float(psnr[i]))}" for i in chosen]
     mean = format_metric("psnr", evaluation.summary()["psnr"])
     title = f"{parts.dataset.name}, {split}: picture and reconstruction, {mean} on average; last the {len(worst)} worst"

@@ -2,6 +2,7 @@
 """Signals that ask a run to end: SIGTERM (a scheduler, a preempted machine) and SIGINT (Ctrl-C)."""
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
-import jax
+from cnnjax import processes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 0.5
@@ -44,27 +45,45 @@ class _CutShort(BaseException):
     """Ends what a signal may end at once."""
 
 
+_calls = itertools.count()  # of JAX's protocol: each process asks equally often, and it agrees on one of the calls
+
+
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM only asks the run to stop; a second SIGINT ends it at once."""
+    """While entered, the first SIGINT or SIGTERM only asks the run to stop; a second SIGINT ends it at once.
+
+    Of several processes any may receive it. JAX's runtime, which takes SIGTERM itself, tells the others and has all
+    stop after the same number of calls; until then nobody waits for anybody.
+    """
 
     def __init__(self) -> None:
         self.received: str | None = None
         self._cuts = False
+        self._interrupted = False
 
     def __enter__(self) -> "StopSignals":
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        taken = (signal.SIGINT,) if processes.several() else SIGNALS
+        self._before = {number: signal.signal(number, self._handle) for number in taken}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def check(self) -> bool:
+        """Whether the run stops here; to be asked after each call of the compiled steps."""
+        if processes.several() and not self.received:
+            from jax.experimental import multihost_utils
+
+            if multihost_utils.reached_preemption_sync_point(next(_calls)):
+                self.received = "SIGINT" if self._interrupted else "SIGTERM"
+        return self.received is not None
+
     def unless_asked(self, run: Callable[[], _T]) -> _T | None:
         """`run()`, or None when a signal has come or comes meanwhile, which cuts it short.
 
         Of several processes each gets its signals at another moment, but all must do the same: they come to the end.
         """
-        if jax.process_count() > 1:
+        if processes.several():
             return run()
         if self.received:
             return None
@@ -78,8 +97,12 @@ class StopSignals:
             return None
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
+        if (self.received or self._interrupted) and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if processes.several():
+            self._interrupted = True
+            os.kill(os.getpid(), signal.SIGTERM)  # the notice that JAX's runtime passes on
+            return
         self.received = signal.Signals(number).name
         if self._cuts:
             self._cuts = False
@@ -91,8 +114,11 @@ def stopping_at_once() -> Iterator[None]:
     """While entered, and no StopSignals are, a signal raises Stop: between its steps a run has nothing to save.
 
     Where Python cannot raise because it waits for the compiler, the process ends by itself after PATIENCE.
+    Several processes come to their next step first: they stop together.
     """
-    if threading.current_thread() is not threading.main_thread():  # where Python takes no signals
+    if (
+        processes.several() or threading.current_thread() is not threading.main_thread()
+    ):  # where Python takes no signals
         yield
         return
     noticed = threading.Event()

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from cnnjax import devices, processes
 from cnnjax.evaluate import evaluated
 from cnnjax.predict import make_infer
 from cnnjax.report.reconstructions import write_strip
@@ -42,7 +43,10 @@ def with_strips(
 
     def evaluate_and_draw(state: TrainState) -> dict[str, float]:
         metrics = evaluate(state)
-        recons = np.asarray(infer(*evaluated(state), chosen)["recon"])
+        own = devices.of_this_process(evaluated(state))
+        if not processes.is_first():
+            return metrics
+        recons = np.asarray(infer(*own, chosen)["recon"])
         write_strip(chosen, recons, workdir / FOLDER / f"step_{int(state.step):08d}.png")
         return metrics
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cnnjax import devices
+from cnnjax import devices, processes
 from cnnjax.errors import Diverged
 from cnnjax.members import Crew, Member
 from cnnjax.step import Dispatch
@@ -79,7 +79,8 @@ def fit(
         return state
     dispatch = _program(dispatch, later, step)
     crew.begin(compile_dispatch(dispatch, state, stream, steps_per_dispatch))
-    bar = tqdm(total=plan.num_steps, initial=step, unit="step", disable=None, dynamic_ncols=True, smoothing=0.1)
+    shown = None if processes.is_first() else True  # None: where there is a terminal
+    bar = tqdm(total=plan.num_steps, initial=step, unit="step", disable=shown, dynamic_ncols=True, smoothing=0.1)
     with StopSignals() as stop, bar, contextlib.ExitStack() as at_end:
         at_end.callback(stream.close)
         running: list[tuple[int, int, PyTree]] = []  # calls whose numbers are not read yet: first step, steps, rows
@@ -98,7 +99,7 @@ def fit(
                 if len(running) > 1:
                     crew.read(*running.pop(0), bar)
                 step += count
-                if stop.received:
+                if stop.check():
                     break
             while running:
                 crew.read(*running.pop(0), bar)

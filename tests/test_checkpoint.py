@@ -135,10 +135,10 @@ def test_the_newest_whole_step_is_taken_and_the_damaged_one_moved_aside(tmp_path
         description.write_text("" if damage == "no description" else description.read_text()[:100])
     wanted = like(state(0))
     reader = Checkpoints(tmp_path)
-    found = reader.restore_newest(lambda step: reader.restore(wanted, step))
+    found = reader.restore_newest(wanted)
     assert found is not None and found[0] == 2 and folder.exists()  # a reader moves nothing
     assert "checkpoint 3 in" in caplog.text and "damaged" in caplog.text
-    found = checkpoints.restore_newest(lambda step: checkpoints.restore(wanted, step))
+    found = checkpoints.restore_newest(wanted)
     assert found is not None and found[0] == 2 and int(found[1]["step"]) == 2
     assert (tmp_path / "damaged" / "3").is_dir() and checkpoints.steps() == [1, 2]
     checkpoints.save(3, state(3))
@@ -150,11 +150,11 @@ def test_the_newest_whole_step_is_taken_and_the_damaged_one_moved_aside(tmp_path
 @noisy
 def test_nothing_whole_is_an_error_and_nothing_at_all_is_not(tmp_path: Path):
     checkpoints = Checkpoints(tmp_path, keep=2)
-    assert checkpoints.restore_newest(lambda step: checkpoints.restore(like(state(0)), step)) is None
+    assert checkpoints.restore_newest(like(state(0))) is None
     checkpoints.save(1, state(1))
     checkpoints.wait()
     for file in data_files(tmp_path, 1):
         file.unlink()
     with pytest.raises(RunError, match=r"every checkpoint in .* is damaged"):
-        checkpoints.restore_newest(lambda step: checkpoints.restore(like(state(0)), step))
+        checkpoints.restore_newest(like(state(0)))
     checkpoints.close()

@@ -7,13 +7,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # Lower layers first. A module may import from its own layer's package and from layers before it.
 LAYERS = (
-    ("types", "errors", "stopping", "host_memory"),
+    ("types", "errors", "host_memory"),
     ("jsonfile",),
-    ("patterns", "param_groups", "ssim"),
+    ("patterns", "param_groups", "ssim", "processes"),
+    ("stopping",),
     ("config_json",),
     ("config", "trust", "metrics", "tasks", "optim", "lookahead", "data", "augment", "report", "layers", "checksums"),
     ("models", "preprocess", "inspect", "see", "devices", "checkpoint", "protocols"),
     ("step", "evaluate", "outline"),
+    ("shared",),
     ("members",),
     ("train", "workdir", "remote"),
     ("experiment",),

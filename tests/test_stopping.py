@@ -36,10 +36,18 @@ def test_what_can_be_cut_short_is_and_nothing_else():
         assert stop.unless_asked(lambda: 3) is None  # once asked, it is not even begun
 
 
-def test_several_processes_come_to_the_end_of_what_they_do_together(monkeypatch):
-    monkeypatch.setattr("cnnjax.stopping.jax.process_count", lambda: 2)
+def test_several_processes_stop_where_they_agree_and_not_before(monkeypatch):
+    """Whichever of them gets the signal: Ctrl-C is passed on as the notice that JAX's runtime listens to."""
+    sent, agreed = [], iter([False, False, True])
+    monkeypatch.setattr("cnnjax.processes.several", lambda: True)
+    monkeypatch.setattr("cnnjax.stopping.os.kill", lambda _, number: sent.append(number))
+    monkeypatch.setattr("jax.experimental.multihost_utils.reached_preemption_sync_point", lambda _: next(agreed))
     with StopSignals() as stop:
-        assert stop.unless_asked(lambda: ask() or 2) == 2 and stop.received == "SIGTERM"
+        signal.raise_signal(signal.SIGINT)
+        assert sent == [signal.SIGTERM] and stop.unless_asked(lambda: 2) == 2
+        assert [stop.check(), stop.check(), stop.check()] == [False, False, True] and stop.received == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_between_steps_a_signal_ends_the_run_and_the_handlers_come_back():

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from cnnjax import training_run
+from cnnjax import shared
 from cnnjax.checkpoint import Checkpoints
 from cnnjax.errors import RunError, UsageError
 from cnnjax.experiment import load_network
@@ -53,14 +53,14 @@ class _StopAfter:
     """A log that sends the process a signal when it has seen a step."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int, number: int):
-        write = training_run.RunLog.write
+        write = shared.RunLog.write
 
         def stopping(log, at, split, metrics):
             write(log, at, split, metrics)
             if at == step and split == "train":
                 os.kill(os.getpid(), number)
 
-        monkeypatch.setattr(training_run.RunLog, "write", stopping)
+        monkeypatch.setattr(shared.RunLog, "write", stopping)
 
 
 def test_a_run_stopped_at_any_step_ends_bit_for_bit_as_one_that_was_not(tiny, tmp_path, monkeypatch):

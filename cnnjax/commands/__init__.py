@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
+from cnnjax import processes
 from cnnjax.errors import CnnjaxError, UsageError, nearest_first, unknown
 
 _SCREEN = """cnnjax: convolutional networks as pure functions, in JAX
@@ -46,6 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv or argv[0] in ("help", "-h", "--help"):
         print(_screen())
         return 0
+    code, message, unexpected = _outcome(argv)
+    return processes.leave(code, message, unexpected=unexpected)
+
+
+def _outcome(argv: list[str]) -> tuple[int, str | None, bool]:
+    """(exit code, what to tell of an error, whether it is none of ours) of a command line."""
     debug = "--debug" in argv
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     for library in _LOUD:
@@ -54,19 +61,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command, rest = ("train", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
         args = _parse(command, rest)
+        if hasattr(args, "coordinator"):
+            _join(command, args)
         with _local(command, args) as args:
-            return _module(command).run(args)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130, debug=debug)
+            return _module(command).run(args), None, False
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the pipe has gone: so do we
-        return 1
+        return 1, None, False
+    except (KeyboardInterrupt, Exception) as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, KeyboardInterrupt):
+            return 130, "interrupted", False
+        if isinstance(error, CnnjaxError):
+            return error.exit_code, f"error: {error}", False
+        detail, kind = " ".join(str(error).split()), type(error).__name__
+        return 1, f"error: {kind}: {detail[:400]} (--debug shows where)", True
+
+
+def _join(command: str, args: argparse.Namespace) -> None:
+    """Joins the other processes, when this one is told to be one of several."""
+    place = processes.find_place(args.coordinator, args.num_processes, args.process_id, os.environ)
+    if place is None:
+        return
+    from cnnjax.config import load_config
+
+    try:
+        config = load_config(args.config, args.overrides).to_dict() if args.config else None
+        facts = processes.facts(command, config)
     except CnnjaxError as error:
-        return _fail(f"error: {error}", error.exit_code, debug=debug)
-    except Exception as error:
-        detail = " ".join(str(error).split())
-        kind = type(error).__name__
-        return _fail(f"error: {kind}: {detail[:400]} (--debug shows where)", 1, debug=debug)
+        facts = {"error": str(error)}
+    processes.join(place, facts, args.start_seconds)
 
 
 def names() -> list[str]:
@@ -97,6 +122,18 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} ('{self.prog} --help' lists the flags)")
 
 
+def _add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "several processes", "start the same command in each; schedulers and Cloud TPUs tell these themselves"
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, which listens there")
+    group.add_argument("--num_processes", type=int, metavar="N", help="how many there are; 1: this one trains alone")
+    group.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0; that writes and prints")
+    group.add_argument(
+        "--start_seconds", type=float, default=300.0, metavar="S", help="how long to wait for the others (300)"
+    )
+
+
 def _parse(command: str, argv: list[str]) -> argparse.Namespace:
     module = _module(command)
     parser = _Parser(
@@ -114,6 +151,8 @@ def _parse(command: str, argv: list[str]) -> argparse.Namespace:
         help="the folder of the run" + ("; several: give it again" if several else ""),
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if getattr(module, "SEVERAL_PROCESSES", False):
+        _add_process_arguments(parser)
     module.add_arguments(parser)
     args = parser.parse_args([token for token in argv if not token.startswith("--config.")])
     args.workdirs = args.workdir or []
@@ -128,14 +167,7 @@ def _local(command: str, args: argparse.Namespace) -> contextlib.AbstractContext
     """The arguments with local folders in place of URLs (gs://, s3://), for as long as the command runs."""
     from cnnjax.remote import places
 
-    if not places.is_any_remote(args) or getattr(args, "dry_run", False):
+    if not processes.is_first() or not places.is_any_remote(args) or getattr(args, "dry_run", False):
         return contextlib.nullcontext(args)
     module = _module(command)
     return places.local(args, trains=getattr(module, "TRAINS", False), which=places.checkpoints(args, module))
-
-
-def _fail(message: str, code: int, *, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    print(message, file=sys.stderr)
-    return code

@@ -8,9 +8,11 @@ bit on a CPU, as a run that was never stopped.
 import argparse
 import sys
 
+from cnnjax import processes
 from cnnjax.errors import UsageError
 
 TRAINS = True  # in its workdir
+SEVERAL_PROCESSES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,11 +46,16 @@ def run(args: argparse.Namespace) -> int:
     several, divided = is_ensemble(config), is_divided(config)
     if several and divided:
         raise UsageError("config.data.folds and config.ensemble_* ask for different runs: give one of them")
+    if (several or divided) and processes.several():
+        raise UsageError("several networks at once train in one process, on all its devices: leave out --num_processes")
     train = train_ensemble if several else train_folds if divided else training_run.train_run
     try:
         with stopping_at_once():
-            print(train(config, args.workdir, accept_changes=args.accept_changes))
+            told = train(config, args.workdir, accept_changes=args.accept_changes)
+        if processes.is_first():
+            print(told)
     except Stop as stop:
-        print(stop.told(), file=sys.stderr)
+        if processes.is_first():
+            print(stop.told(), file=sys.stderr)
         return stop.exit_code
     return 0

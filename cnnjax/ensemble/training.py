@@ -178,7 +178,7 @@ def _steps(parts: Parts, path: Path) -> list[int]:
         return []
     like, keep = parts.training.abstract_state._asdict(), parts.config.train.keep_checkpoints
     with contextlib.closing(Checkpoints(path, keep=keep, keep_best=parts.chooses)) as checkpoints:
-        checkpoints.restore_newest(lambda step: checkpoints.restore(like, step))
+        checkpoints.restore_newest(like)
         return checkpoints.steps()
 
 

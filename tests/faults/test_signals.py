@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cnnjax import training_run
+from cnnjax import shared, training_run
 from cnnjax.checkpoint import Checkpoints
 from cnnjax.stopping import Stop, stopping_at_once
 from cnnjax.training_run import Parts, train_run
@@ -34,7 +34,7 @@ def patched(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -
 @pytest.mark.parametrize(
     ("owner", "name", "call", "saved"),
     [
-        (training_run.RunLog, "write", 1, 2),
+        (shared.RunLog, "write", 1, 2),
         (Parts, "evaluate", 1, 2),
         (Parts, "evaluate", 3, 6),
         (Checkpoints, "save", 2, 4),
