@@ -3,13 +3,16 @@
 
 Published, table 3, top-1 / top-5 error of ten crops: 18 27.88% / -, 34-B 24.52 / 7.46%, 50 22.85 / 6.71%,
 101 21.75 / 6.05%, 152 21.43 / 5.71%. Variants are the depths: `50` (default), `18`, `34`, `101`, `152`.
-Deviations: pictures are stored as the centre 224 pixels of a short side of 256, training crops are 8 to 100% of that at
-an aspect of 3/4 to 4/3 (Szegedy et al. 2015), and evaluation takes it whole; the paper trains on 224 pixels of a short
-side drawn from 256 to 480 and takes ten crops. The rate falls at epochs 30 and 60, the paper's when the error stops
-falling (60 x 10^4 steps at most). Stride in the 3x3 (v1.5), the paper's in the 1x1 (`--config.model.version=v1`). The
-mean is one number a channel, not one a pixel, and pixels are divided by a standard deviation too.
+Deviations: training crops are 8 to 100% of the picture at an aspect of 3/4 to 4/3 (Szegedy et al. 2015), of the whole
+one as the set is streamed, and evaluation takes the centre 224 pixels of a short side of 256; the paper trains on 224
+pixels of a short side drawn from 256 to 480 and takes ten crops. The rate falls at epochs 30 and 60, the paper's when
+the error stops falling (60 x 10^4 steps at most). Stride in the 3x3 (v1.5), the paper's in the 1x1
+(`--config.model.version=v1`). The mean is one number a channel, not one a pixel, and pixels are divided by a standard
+deviation too.
 
     python run.py --config=experiments/resnet_imagenet.py:50 --workdir=runs/resnet50_imagenet
+
+From tfds:imagenet2012, or with --config.data.source= tfds:imagenette, pack:DIR or folder:PATH (docs/streaming.md).
 
 Hardware: not yet measured
 Result: not yet measured

@@ -10,7 +10,8 @@ made-up pictures of the config's shape take their place, which the output says.
 
   --mode=train    steps of training, as 'train' takes them (default)
   --mode=eval     inference, from stored pixels to the outputs
-  --mode=input    the data alone: rows, gathering, augmentation, normalisation
+  --mode=input    the data alone: rows, gathering, augmentation, normalisation; of a streamed set with --peer=torch,
+                  pictures a second beside bare decoding and torchvision's DataLoader
   --mode=startup  from starting Python to the end of the first step, with an empty and a filled compilation cache
   --mode=growth   time and memory against batch size, image size, depth and data set size: growth.md, .png and .json
                   in --out; what growth.json holds is not measured again
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         if args.peer:
             raise UsageError(f"--mode={args.mode} has no peer; --peer is for train and eval")
         return _growth(args) if args.mode == "growth" else _startup(args)
+    if args.mode == "input" and args.peer == "torch":
+        return _loading(args)
     if args.peer == "torch":
         # Both frameworks share an accelerator: JAX must not take three quarters of its memory at once.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -78,6 +81,15 @@ def run(args: argparse.Namespace) -> int:
 def _overrides(args: argparse.Namespace) -> list[str]:
     given = args.batch_size if args.batch_size != "best" else None
     return [*args.overrides, *([f"--config.data.batch_size={given}"] if given else [])]
+
+
+def _loading(args: argparse.Namespace) -> int:
+    from cnnjax.bench.loading import format_loading, measure_loading
+    from cnnjax.config import load_config
+
+    measured = measure_loading(load_config(args.config, _overrides(args)), rounds=args.rounds, steps=args.steps)
+    print(json.dumps(measured) if args.json else format_loading(measured))
+    return 0
 
 
 def _startup(args: argparse.Namespace) -> int:
