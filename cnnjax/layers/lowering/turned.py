@@ -6,14 +6,19 @@
 reads as the convolution of one picture, whose pixel (y, x*C + c) has a channel for each image, with the gradient as
 a kernel as large as the map, whose taps are t*C columns apart. The result has h rows of w*C columns: long enough to
 keep a processor's registers full, where images as channels alone leave them w numbers.
+
+The features are what its vectors hold. Where they are few and the channels many, map and gradient swap their parts:
+the mirrored kernel comes out, with the channels in the vectors.
 """
 
 import jax
 
 from cnnjax.layers.lowering.geometry import Geometry
+from cnnjax.layers.lowering.native import mirror
 from cnnjax.layers.lowering.onednn import forward
 from cnnjax.types import Array
 
+_MANY = 32  # features that fill the vectors well enough
 _PARTS = 4  # of the rows; a loop over few long ones leaves work for all cores in each
 
 
@@ -25,6 +30,9 @@ def takes(geometry: Geometry) -> bool:
 
 def kernel_gradient(x: Array, gradient: Array, geometry: Geometry) -> Array:
     """[B,H,W,C] and [B,H',W',F] to [h,w,C,F]."""
+    swapped = geometry.mirrored()
+    if swapped and takes(swapped) and gradient.shape[3] < min(x.shape[3], _MANY):
+        return mirror(kernel_gradient(gradient, x, swapped), 1)
     (height, width), (down, right) = geometry.kernel_size, geometry.stride
     (top, _), (left, _) = geometry.sides
     below, beyond = _reach_beyond(geometry)
