@@ -4,7 +4,8 @@
 Published test error, table 6: 20 8.75%, 32 7.51%, 44 7.17%, 56 6.97%, 110 6.43% (6.61 ± 0.16% over 5 runs).
 Variants are the depths: `20` (default), `32`, `44`, `56`, `110`.
 Deviations: the mean is one number a channel, not one a pixel, and pixels are divided by a standard deviation too; 110
-warms up linearly over 400 steps, the paper at 0.01 until the training error is below 80% (about 400 steps).
+warms up linearly over 400 steps, the paper at 0.01 until the training error is below 80% (about 400 steps), and loops
+over equal blocks (`scan`), which compiles in a third of the time.
 
     python run.py --config=experiments/resnet_cifar10.py:20 --workdir=runs/resnet20_cifar10
 
@@ -38,6 +39,7 @@ def get_config(variant: str = "20") -> default.Config:
     config.schedule.name = "step"
     config.schedule.boundaries_epochs, config.schedule.boundaries_steps = None, (32_000, 48_000)
     if variant == "110":
+        config.model.scan = True
         config.schedule.warmup_epochs, config.schedule.warmup_steps = None, 400
     config.train.num_epochs, config.train.num_steps = None, 64_000
     config.train.checkpoint_every_epochs = 5.0
