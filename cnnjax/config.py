@@ -324,6 +324,7 @@ ADDED: dict[str, Any] = {
     "augment.noise": 0.0,
     "augment.noise_drop": 0.0,
     "data.attribute": "",
+    "train.shard_params": 0,
 }
 """Keys that older runs do not have, each with the value that does what was done before there was such a key."""
 
@@ -433,6 +434,7 @@ RULES: dict[str, Rule] = {
     "train.log_every_steps": _AT_LEAST_1,
     "train.steps_per_dispatch": _AT_LEAST_0,
     "train.accumulate": _AT_LEAST_1,
+    "train.shard_params": _AT_LEAST_0,
     "train.dtype": _one_of("float32", "bfloat16"),
     "train.matmul_precision": _one_of("default", "high", "highest"),
     "train.ema_decay": _BELOW_1,

@@ -161,6 +161,15 @@ def of_this_process(tree: PyTree) -> PyTree:
     return tree if jax.process_count() == 1 else jax.tree.map(np.asarray, tree)
 
 
+def check_enough(num_examples: int, mesh: Mesh) -> None:
+    """Raises UsageError when there are more devices than examples: a batch has one for each device at least."""
+    if num_examples < mesh.size:
+        raise UsageError(
+            f"{mesh.size} devices and a training set of {num_examples}: a batch takes one example a device at least; "
+            "let it see fewer devices (CUDA_VISIBLE_DEVICES, JAX_NUM_CPU_DEVICES, fewer processes)"
+        )
+
+
 def check_divides(batch_size: int, mesh: Mesh, key: str) -> None:
     """Raises UsageError when the batch cannot be divided over the devices."""
     if batch_size % mesh.size:

@@ -35,6 +35,7 @@ from cnnjax.param_groups import param_groups
 from cnnjax.preprocess import make_prepare, make_prepare_view
 from cnnjax.protocols.dense import make_dense
 from cnnjax.protocols.protocol import make_protocol, sized
+from cnnjax.sharding import divide, gather_in_training
 from cnnjax.step import Dispatch, TrainStep, first_state, init_state, make_dispatch, make_train_step
 from cnnjax.tasks import balanced_weights, make_task, weigh_classes
 from cnnjax.train import Plan
@@ -110,6 +111,7 @@ def build_training(
     if config.optimizer.l2_sp and not config.init_from:
         raise UsageError("config.optimizer.l2_sp pulls to the weights of config.init_from, which is not set; set it")
     split, batch_size = dataset.splits["train"], config.data.batch_size
+    devices.check_enough(len(split.label), mesh)
     devices.check_divides(batch_size, mesh, "config.data.batch_size")
     if batch_size % config.train.accumulate:
         raise UsageError(
@@ -121,8 +123,10 @@ def build_training(
     config = device_config(config, split)
     plan = make_plan(config.train, stream.num_examples / batch_size)
     image = jax.ShapeDtypeStruct((batch_size, *split.image.shape[1:]), jnp.float32)
-    train_step, tx, schedule = build_train_step(config, model, image, class_counts(dataset), plan)
-    groups = param_groups(config, jax.eval_shape(model.init, jax.random.key(0), image)[0])
+    params = jax.eval_shape(model.init, jax.random.key(0), image)[0]
+    trained = gather_in_training(model, divide(params, mesh, config.train.shard_params))
+    train_step, tx, schedule = build_train_step(config, trained, image, class_counts(dataset), plan)
+    groups = param_groups(config, params)
     begins = training_starts(groups, steps_per_epoch=plan.steps_per_epoch, num_steps=plan.num_steps)
     key = jax.random.key(config.seed)
     steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, most_steps(stream, plan.log_every))
@@ -141,18 +145,18 @@ def build_training(
         assert load_start is not None
         start = load_start(key)
         own = make_optimizer(config.optimizer, schedule, groups, steps_per_epoch=plan.steps_per_epoch, new=start.new)
-        begun = jax.jit(partial(first_state, tx=own, **kept), out_shardings=everywhere)
-        return begun(start.params, start.model_state)
+        begun = jax.jit(partial(first_state, tx=own, **kept), out_shardings=placed)
+        return begun(*devices.place_replicated((start.params, start.model_state), mesh))
 
     def program(first_step: int) -> Dispatch:
-        step, *_ = build_train_step(config, model, image, class_counts(dataset), plan, first_step=first_step)
-        return make_dispatch(step, stream, key, mesh, steps_per_dispatch=steps)
+        step, *_ = build_train_step(config, trained, image, class_counts(dataset), plan, first_step=first_step)
+        return make_dispatch(step, stream, key, mesh, steps_per_dispatch=steps, state=placed)
 
-    everywhere = devices.replicated(mesh)
     shapes = jax.eval_shape(init, pixels, key)
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
-    dispatch = make_dispatch(train_step, stream, key, mesh, steps_per_dispatch=steps)
-    init_from = from_start if load_start else partial(run_outlined, init, pixels, sharding=everywhere)
+    placed = divide(shapes, mesh, config.train.shard_params)
+    abstract = jax.tree.map(lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), shapes, placed)
+    dispatch = make_dispatch(train_step, stream, key, mesh, steps_per_dispatch=steps, state=placed)
+    init_from = from_start if load_start else partial(run_outlined, init, pixels, sharding=placed)
     later = tuple((first_step, program(first_step)) for first_step in begins[1:])
     return Training(model, plan, stream, schedule, steps, dispatch, partial(init_from, key), init_from, abstract, later)
 

@@ -11,22 +11,24 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jax.sharding import Sharding
 
+from cnnjax import devices
 from cnnjax.types import PyTree
 
 # Of LLVM, 0 to 3. At 1 the numbers drawn are those of 3, to the bit, for a third of the time; at 0 they are not.
 _CPU_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
-def run_outlined(function: Callable[..., PyTree], *args: PyTree, sharding: Sharding | None = None) -> PyTree:
+def run_outlined(function: Callable[..., PyTree], *args: PyTree, sharding: PyTree = None) -> PyTree:
     """`jax.jit(function)(*args)`, but for the last bit where that would fuse a draw with what follows.
 
     Args:
       function: pure, of arrays.
       args: its arguments.
-      sharding: of every array that is returned; None: the default.
+      sharding: of every array that is returned, one for all or a tree of them; None: the default.
 
     Returns:
       What `function` returns; no two of its arrays share a buffer.
@@ -49,8 +51,12 @@ def run_outlined(function: Callable[..., PyTree], *args: PyTree, sharding: Shard
         several = primitive.multiple_results
         values.update(zip(eqn.outvars, results if several else [results], strict=True))
     results = [value(atom) for atom in jaxpr.outvars]
-    placed = jax.device_put(results, sharding, may_alias=False)
-    return jax.tree.unflatten(jax.tree.structure(shapes), placed)
+    tree = jax.tree.unflatten(jax.tree.structure(shapes), results)
+    if sharding is None or jax.process_count() == 1:
+        return jax.device_put(tree, sharding, may_alias=False)
+    if isinstance(sharding, Sharding):
+        sharding = jax.tree.map(lambda _: sharding, shapes)
+    return jax.tree.map(lambda x, lies: devices.place(np.asarray(x), lies), tree, sharding)
 
 
 @functools.lru_cache(maxsize=256)

@@ -135,12 +135,14 @@ Dispatch = jax.stages.Wrapped
 
 
 def make_dispatch(
-    train_step: TrainStep, stream: Stream, key: Array, mesh: Mesh, *, steps_per_dispatch: int
+    train_step: TrainStep, stream: Stream, key: Array, mesh: Mesh, *, steps_per_dispatch: int, state: PyTree = None
 ) -> Dispatch:
     """Compiles up to `steps_per_dispatch` steps into one call `(state, arrays, items, count) -> (state, rows)`.
 
     `items` has a leading axis of `steps_per_dispatch`, of which `count` are taken: any count runs the same
     program, so where a run is cut into calls cannot change its numbers. `state` is donated.
+
+    `state` of this function are the shardings of the state (`sharding.divide`); None: it is whole on every device.
     """
 
     def one(state: TrainState, arrays: PyTree, item: PyTree) -> tuple[TrainState, Sums]:
@@ -149,7 +151,7 @@ def make_dispatch(
 
     everywhere = devices.replicated(mesh)
     many = repeated(one, steps_per_dispatch)
-    return jax.jit(many, donate_argnums=0, out_shardings=(everywhere, everywhere))
+    return jax.jit(many, donate_argnums=0, out_shardings=(everywhere if state is None else state, everywhere))
 
 
 Many = Callable[[TrainState, PyTree, PyTree, Array], tuple[TrainState, Sums]]

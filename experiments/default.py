@@ -187,6 +187,9 @@ def get_config(variant: str = "") -> Config:
     train.log_every_steps = 50
     train.steps_per_dispatch = 0  # steps in one call of the compiled loop; 0: chosen for the network and backend
     train.accumulate = 1  # parts that a batch is split into, gradients averaged: less memory, the same step
+    # Arrays of at least so many values (parameters, averages, the optimizer's state) are divided over the
+    # devices, which hold a part each and exchange more (FSDP); 0: every device holds all. The results are the same.
+    train.shard_params = 0
     train.dtype = "float32"  # of the computation: float32 | bfloat16; parameters stay float32
     # Of float32 products: default: the backend's habit (TF32 on GPUs since 2020, bfloat16 on TPUs, float32 on CPUs) |
     # high | highest: float32

@@ -14,7 +14,7 @@ LAYERS = (
     ("config_json",),
     ("config", "trust", "metrics", "tasks", "optim", "lookahead", "data", "augment", "report", "layers", "checksums"),
     ("models", "preprocess", "inspect", "see", "devices", "checkpoint", "protocols"),
-    ("step", "evaluate", "outline"),
+    ("step", "evaluate", "outline", "sharding"),
     ("shared",),
     ("members",),
     ("train", "workdir", "remote"),

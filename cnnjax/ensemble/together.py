@@ -70,6 +70,10 @@ def build_together(parts: Parts, configs: Sequence[Config], way: str) -> Togethe
             "several networks in one step share a set in memory, and this one is streamed: set "
             "config.data.stream=false, or config.ensemble_size=1"
         )
+    if config.train.shard_params:
+        raise UsageError(
+            "config.train.shard_params divides one network, and several in one step are divided already: set it to 0"
+        )
     classes, steps = class_counts(parts.dataset), training.steps_per_dispatch
     image = jax.ShapeDtypeStruct(
         (training.stream.batch_size, *parts.dataset.splits["train"].image.shape[1:]), jnp.float32
