@@ -39,7 +39,7 @@ def get_config(variant: str = "20") -> default.Config:
     config.schedule.name = "step"
     config.schedule.boundaries_epochs, config.schedule.boundaries_steps = None, (32_000, 48_000)
     if variant == "110":
-        config.model.scan = True
+        config.model["scan"] = True
         config.schedule.warmup_epochs, config.schedule.warmup_steps = None, 400
     config.train.num_epochs, config.train.num_steps = None, 64_000
     config.train.checkpoint_every_epochs = 5.0
