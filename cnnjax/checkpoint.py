@@ -6,8 +6,10 @@ never used silently.
 """
 
 import contextlib
+import json
 import logging
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from cnnjax.types import PyTree, TrainState
 logger = logging.getLogger(__name__)
 
 FOLDER, DAMAGED = "checkpoints", "damaged"
-_ITEM, _CHECKSUMS = "state", "crc32"
+_ITEM, _CHECKSUMS, _UNLOGGED, _SCORE, _SEAL = "state", "crc32", "unlogged", "score", "seal"
+_FOR_EVER = 10**9  # seconds; the library looks at the clock, which may be set forward while it saves
 _policies = ocp.training.preservation_policies
 _decisions = ocp.training.save_decision_policies
 
@@ -47,40 +50,55 @@ class Checkpoints:
         """
         self.directory = (workdir / FOLDER).resolve()
         self._writes = keep is not None
+        self._scores: dict[int, float] = {}
         self._policy: Any = _policies.LatestN(keep)
         if keep_best:
-            best = _policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
-            self._policy = _policies.AnyPreservationPolicy([self._policy, best])
+            self._policy = _policies.AnyPreservationPolicy([self._policy, _TheBest(self.best)])
         self._orbax = self._open()
+        self._scores |= {step: score for step in self.steps() if (score := self._read_score(step)) is not None}
 
     def _open(self) -> Any:
         # The trainer decides when; the library's default skips a save while another is under way.
         always: Any = _decisions.FixedIntervalPolicy(1)
+        context = _alone(self.directory)
+        context.async_options.timeout_secs = _FOR_EVER
         with _plain_errors(f"cannot use {self.directory} for checkpoints"):
             return ocp.training.Checkpointer(
                 str(self.directory),
-                context=_alone(self.directory),
+                context=context,
                 save_decision_policy=always,
                 preservation_policy=self._policy,
                 # What a killed run left half written; a reader must not take it from a run that is alive.
                 cleanup_tmp_directories=self._writes,
             )
 
-    def save(self, step: int, state: TrainState, score: float | None = None, *, again: bool = False) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        score: float | None = None,
+        *,
+        unlogged: Sequence[Mapping[str, tuple[float, float]]] = (),
+        again: bool = False,
+    ) -> None:
         """Starts writing `state`; returns once it may change. A failure shows at the next `save` or `wait`.
 
-        A step that is there stays as it is; with `again` it is replaced.
+        Args:
+          step: of the run; one that is there stays as it is.
+          state: all of it.
+          score: by which the best is chosen, more is better.
+          unlogged: (sum, count) by name of each step since the last record of the log.
+          again: a step that is there is replaced.
         """
         if not again and step in self.steps():
             return  # a run that stops where it has just saved
         with _plain_errors(f"cannot save a checkpoint in {self.directory}; the last good one is {self._last()}"):
             tree = state._asdict()
+            told = {_CHECKSUMS: checksums(tree), _UNLOGGED: list(unlogged), _SCORE: score}
+            if score is not None:
+                self._scores[step] = score
             self._orbax.save_checkpointables_async(
-                step,
-                {_ITEM: tree},
-                overwrite=again,
-                metrics=None if score is None else {"score": score},
-                custom_metadata={_CHECKSUMS: checksums(tree)},
+                step, {_ITEM: tree}, overwrite=again, custom_metadata={**told, _SEAL: _seal(told)}
             )
 
     def wait(self) -> None:
@@ -103,8 +121,26 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step with the highest score (of equals, the last), None when none was saved with one."""
-        scored = [checkpoint for checkpoint in self._orbax.checkpoints if _has_score(checkpoint.metrics)]
-        return max(scored, key=lambda c: (_score(c.metrics), c.step)).step if scored else None
+        scored = [step for step in self.steps() if step in self._scores]
+        return max(scored, key=lambda step: (self._scores[step], step), default=None)
+
+    def _read_score(self, step: int) -> float | None:
+        try:
+            told = self._told(step)
+        except DamagedCheckpoint:  # which is told when it is to be used
+            return None
+        older = next((c.metrics for c in self._orbax.checkpoints if c.step == step), None)
+        score = told.get(_SCORE, older.get("score") if isinstance(older, dict) else None)
+        return score if isinstance(score, int | float) else None
+
+    def _told(self, step: int) -> dict[str, Any]:
+        """What `save` kept beside the arrays of a step."""
+        with _plain_errors(self._damaged(step), DamagedCheckpoint):
+            text = (self.directory / str(step) / "_CHECKPOINT_METADATA").read_text()
+            told = dict(json.loads(text)["custom_metadata"] or {})
+            if _SEAL in told and told.pop(_SEAL) != _seal(told):
+                raise ValueError("what is noted beside the arrays changed on the disk after it was saved")
+            return told
 
     def restore_newest(self, like: Mapping[str, PyTree]) -> tuple[int, dict[str, PyTree]] | None:
         """(step, what `restore(like, step)` gives) of the last step that is whole; None when there is none at all.
@@ -149,7 +185,7 @@ class Checkpoints:
         with _plain_errors(f"cannot read checkpoint {step} in {self.directory}", DamagedCheckpoint), context:
             filled = {name: part for name, part in like.items() if jax.tree.leaves(part)}
             loaded = ocp.load(str(self.directory / str(step)), filled, checkpointable_name=_ITEM)
-        saved = (description.custom_metadata or {}).get(_CHECKSUMS)
+        saved = self._told(step).get(_CHECKSUMS)
         if saved is None:
             logger.warning("checkpoint %d in %s has no checksums, so it is not verified", step, self.directory)
             return {**like, **loaded}
@@ -158,6 +194,21 @@ class Checkpoints:
             more = f" and {len(changed) - 1} more arrays" if len(changed) > 1 else ""
             raise DamagedCheckpoint(f"{self._damaged(step)}: {changed[0]}{more} changed on the disk after it was saved")
         return {**like, **loaded}
+
+    def unlogged(self, step: int) -> list[dict[str, tuple[float, float]]]:
+        """What `save` was told of the steps since the last record of the log."""
+        if step not in self.steps():
+            return []
+        rows = self._told(step).get(_UNLOGGED, [])
+        return [{name: (total, count) for name, (total, count) in row.items()} for row in rows]
+
+    def shapes(self, step: int) -> dict[str, PyTree]:
+        """The parts of the TrainState that were saved as `step`: leaves have a shape and a dtype, no values.
+
+        Raises:
+          DamagedCheckpoint: its description cannot be read.
+        """
+        return dict(self._describe(step).metadata[_ITEM])
 
     def _describe(self, step: int) -> Any:
         """The library's description of a step: shapes of its arrays, and our checksums."""
@@ -188,8 +239,16 @@ class Checkpoints:
         return f"step {max(steps, key=int)}" if steps else "none yet"
 
 
-def _has_score(metrics: Any) -> bool:
-    return isinstance(metrics, dict) and isinstance(metrics.get("score"), int | float)
+class _TheBest(_policies.PreservationPolicy):
+    """Keeps the best step."""
+
+    def __init__(self, best: Callable[[], int | None]):
+        self._best = best
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """For each checkpoint, whether it is kept."""
+        best = self._best()
+        return [checkpoint.step == best for checkpoint in checkpoints]
 
 
 def _alone(directory: Path) -> Any:
@@ -202,8 +261,9 @@ def _alone(directory: Path) -> Any:
     return context
 
 
-def _score(metrics: Any) -> float:
-    return metrics["score"]
+def _seal(told: Mapping[str, Any]) -> int:
+    """A checksum of what is noted beside the arrays."""
+    return zlib.crc32(json.dumps(told, sort_keys=True).encode())
 
 
 def compare(wanted: PyTree, stored: PyTree) -> list[tuple[str, str, str]]:

@@ -19,6 +19,9 @@ from cnnjax.errors import Diverged
 from cnnjax.metrics import means
 from cnnjax.types import PyTree, TrainState
 
+Sums = dict[str, tuple[float, float]]
+"""(sum, count) by name, of one step."""
+
 
 class Log(Protocol):
     """Where a run writes its numbers."""
@@ -83,6 +86,7 @@ class Crew:
         diverged: Callable[[Member, Diverged], None],
         epoch: Callable[[int], float],
         eval_split: str,
+        step: int,
     ):
         self.members = list(members)
         self.clock = Clock()
@@ -92,7 +96,9 @@ class Crew:
         self._batch_size = batch_size
         self._diverged = diverged
         self._epoch, self._eval_split = epoch, eval_split
-        self._sums: dict[str, list[dict[str, tuple[float, float]]]] = {member.name: [] for member in members}
+        # A run that goes on takes up the sums where it was stopped, so that its next record is the same.
+        self._sums: dict[str, list[Sums]] = {m.name: m.checkpoints.unlogged(step) if step else [] for m in members}
+        self._logged_at = step
 
     def begin(self, compile_seconds: float) -> None:
         """Starts the clock."""
@@ -127,13 +133,13 @@ class Crew:
         self._waiting = self._waiting and 0.0
         for member in self.members:
             sums = self._sums[member.name]
-            rate = len(sums) * self._batch_size / seconds
+            rate = (step - self._logged_at) * self._batch_size / seconds
             times = {"images_per_second": rate, "seconds": seconds, **waiting, **self._compiling}
             learning_rate = np.asarray(member.schedule(step - 1)).item()
             numbers = {"epoch": self._epoch(step), **means(sums), **times, "learning_rate": learning_rate}
             member.log.write(step, "train", numbers)
             self._sums[member.name] = []
-        self._compiling = {}
+        self._compiling, self._logged_at = {}, step
 
     def has_evaluated(self, step: int) -> bool:
         """Whether the evaluation of `step`, which each made before, is recorded."""
@@ -164,7 +170,8 @@ class Crew:
     def save(self, step: int, state: TrainState, scores: Mapping[str, float], *, again: bool = False) -> None:
         """Starts to save each, with its score; one that is saved already stays as it is, unless `again`."""
         for member in self.members:
-            member.checkpoints.save(step, member.state(state), scores.get(member.name), again=again)
+            unlogged = self._sums[member.name]
+            member.checkpoints.save(step, member.state(state), scores.get(member.name), unlogged=unlogged, again=again)
 
     def wait(self) -> None:
         """Returns when everything is saved."""
@@ -179,7 +186,7 @@ class Crew:
             raise named
 
 
-def _finite(rows: PyTree, step: int, count: int) -> list[dict[str, tuple[float, float]]]:
+def _finite(rows: PyTree, step: int, count: int) -> list[Sums]:
     """(sum, count) by name of each of the steps after `step`."""
     read = []
     for i in range(count):

@@ -5,7 +5,7 @@ Only process 0 touches files, so the others need neither the workdir nor a file 
 sends to them: texts and numbers over the lifeline, arrays through the devices' own connections, bit for bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import SupportsFloat
 
@@ -63,12 +63,20 @@ class SharedCheckpoints(Checkpoints):
         self.directory = workdir / FOLDER
         self._own = Checkpoints(workdir, keep=keep, keep_best=keep_best) if processes.is_first() else None
 
-    def save(self, step: int, state: TrainState, score: float | None = None, *, again: bool = False) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        score: float | None = None,
+        *,
+        unlogged: Sequence[Mapping[str, tuple[float, float]]] = (),
+        again: bool = False,
+    ) -> None:
         """As of `Checkpoints`; arrays that are divided over the processes come together in process 0, one by one."""
         leaves, form = jax.tree.flatten(state)
         arrays = [self._taken(devices.whole(leaf)) for leaf in leaves]
         if self._own is not None:
-            self._own.save(step, jax.tree.unflatten(form, arrays), score, again=again)
+            self._own.save(step, jax.tree.unflatten(form, arrays), score, unlogged=unlogged, again=again)
 
     def wait(self) -> None:
         """As of `Checkpoints`; the others do not wait."""
@@ -87,6 +95,10 @@ class SharedCheckpoints(Checkpoints):
     def best(self) -> int | None:
         """As of `Checkpoints`."""
         return processes.first(lambda: self._first().best())
+
+    def unlogged(self, step: int) -> list[dict[str, tuple[float, float]]]:
+        """As of `Checkpoints`."""
+        return processes.first(lambda: self._first().unlogged(step))
 
     def restore_newest(self, like: Mapping[str, PyTree]) -> tuple[int, dict[str, PyTree]] | None:
         """As of `Checkpoints`."""

@@ -118,14 +118,18 @@ def _accumulated(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]
         return gradient
 
     def accumulated(params: PyTree, model_state: PyTree, batch: Batch, key: Array) -> Any:
-        slices = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), batch)
+        # Every `parts`-th row: so each part lies on all the devices that the batch is divided over.
+        slices = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
-        def part(model_state: PyTree, item: tuple[Array, Batch]) -> Any:
+        def part(carry: tuple[PyTree, PyTree], item: tuple[Array, Batch]) -> Any:
+            total, model_state = carry
             grads, (model_state, sums) = gradient(params, model_state, item[1], jax.random.fold_in(key, item[0]))
-            return model_state, (grads, sums)
+            return (jax.tree.map(jnp.add, total, grads), model_state), sums
 
-        model_state, (grads, sums) = jax.lax.scan(part, model_state, (jnp.arange(parts), slices))
-        return jax.tree.map(lambda g: g.mean(axis=0), grads), (model_state, jax.tree.map(lambda s: s.sum(axis=0), sums))
+        # A running sum: the gradients of all parts together could be the most of what is to be spared.
+        begin = jax.tree.map(jnp.zeros_like, params), model_state
+        (total, model_state), sums = jax.lax.scan(part, begin, (jnp.arange(parts), slices))
+        return jax.tree.map(lambda g: g / parts, total), (model_state, jax.tree.map(lambda s: s.sum(axis=0), sums))
 
     return accumulated
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from cnnjax import devices, processes
 from cnnjax.errors import Diverged
 from cnnjax.members import Crew, Member
+from cnnjax.memory import check_step
 from cnnjax.step import Dispatch
 from cnnjax.stopping import Stop, StopSignals
 from cnnjax.types import Array, PyTree, Stream, TrainState
@@ -67,9 +68,10 @@ def fit(
     Raises:
       Diverged: the last member has a loss, metric or gradient that is not finite; nothing is saved after it.
       Stop: SIGINT or SIGTERM came; the state was saved first.
+      TooLarge: a step needs more memory than is free; none was taken.
     """
     step = int(members[0].state(state).step)
-    crew = Crew(members, stream.batch_size, diverged, plan.epoch, eval_split)
+    crew = Crew(members, stream.batch_size, diverged, plan.epoch, eval_split, step)
     if step in plan.evaluate_at and not crew.has_evaluated(step):
         scores = crew.evaluated(step, crew.measure(step, state))
         crew.save(step, state, scores if keep_best else {}, again=True)
@@ -126,10 +128,15 @@ def _program(dispatch: Dispatch, later: Sequence[tuple[int, Dispatch]], step: in
 
 
 def compile_dispatch(dispatch: Dispatch, state: TrainState, stream: Stream, steps_per_dispatch: int) -> float:
-    """Compiles the calls that `fit` makes, before the first; returns the seconds that it took."""
+    """Compiles the calls that `fit` makes, before the first; returns the seconds that it took.
+
+    Raises:
+      TooLarge: they need more memory than is free.
+    """
     start = time.perf_counter()
     arguments = _placed(stream.blank(steps_per_dispatch), steps_per_dispatch, state, stream)
-    dispatch.lower(state, stream.arrays, *arguments).compile()
+    compiled = dispatch.lower(state, stream.arrays, *arguments).compile()
+    check_step(compiled, (state, stream.arrays))
     return time.perf_counter() - start
 
 

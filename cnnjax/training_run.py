@@ -4,6 +4,7 @@
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cnnjax.checkpoint import Checkpoints
 from cnnjax.data.overview import overview
 from cnnjax.evaluate import evaluated
 from cnnjax.experiment import Training
+from cnnjax.largest_batch import with_remedy
 from cnnjax.members import Log, Member
 from cnnjax.parts import Parts, build, headline
 from cnnjax.report.environment import write_json
@@ -27,10 +29,24 @@ from cnnjax.types import Config, TrainState
 logger = logging.getLogger(__name__)
 
 
-def train_run(config: Config, workdir: str, *, accept_changes: bool = False, draws: bool = True) -> str:
+def train_run(
+    config: Config,
+    workdir: str,
+    *,
+    accept_changes: bool = False,
+    draws: bool = True,
+    change: Callable[[Parts], Parts] = lambda parts: parts,
+) -> str:
     """Trains `config` in `workdir` to its last step and writes down the results; returns them as text.
 
     Of several processes all call it, the first one writes, and the others return "".
+
+    Args:
+      config: of the experiment.
+      workdir: the run's folder.
+      accept_changes: go on with a run although its config was another one.
+      draws: whether pictures and the page of the run are drawn, which takes seconds.
+      change: what becomes of the parts before they are used, as for a proof that evaluates only a few examples.
 
     Raises:
       UsageError, RunError: as the parts do; what is saved stays.
@@ -40,9 +56,10 @@ def train_run(config: Config, workdir: str, *, accept_changes: bool = False, dra
     path, writes = Path(workdir).expanduser(), processes.is_first()
     if writes:
         folder.check_kind(path, "run")
-    if writes and folder.is_run(path):
+    # A run that never came to a step has nothing to be mixed up with.
+    if writes and folder.is_run(path) and any((path / CHECKPOINTS).glob("[0-9]*")):
         folder.check_same_config(path, config, accept_changes=accept_changes)
-    parts = build(config)
+    parts = change(build(config))
     if parts.origin and not processes.first(lambda: any((path / CHECKPOINTS).glob("[0-9]*"))):
         parts.origin()  # what is wrong with config.init_from is told before the folder is begun
     with folder.hold(path) if writes else contextlib.nullcontext():
@@ -74,17 +91,18 @@ def _trained(parts: Parts, path: Path, started: float, *, draws: bool) -> str:
         log = stack.enter_context(open_log(path, resume_step=step))
         split = parts.eval_split
         evaluate = with_strips(parts.evaluate, parts.config, training.model, parts.dataset, split, path)
-        state = fit(
-            state,
-            training.dispatch,
-            training.stream,
-            training.plan,
-            [Member("", training.schedule, log, checkpoints, evaluate)],
-            steps_per_dispatch=training.steps_per_dispatch,
-            eval_split=parts.eval_split,
-            keep_best=parts.chooses,
-            later=training.later,
-        )
+        with with_remedy(parts):
+            state = fit(
+                state,
+                training.dispatch,
+                training.stream,
+                training.plan,
+                [Member("", training.schedule, log, checkpoints, evaluate)],
+                steps_per_dispatch=training.steps_per_dispatch,
+                eval_split=parts.eval_split,
+                keep_best=parts.chooses,
+                later=training.later,
+            )
         came = conclude(parts, path, state, checkpoints, log, draws=draws)
     if not processes.is_first():
         return ""

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 from pathlib import Path
 
 import jax
@@ -6,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.checkpoint import Checkpoints, DamagedCheckpoint, compare
+from cnnjax.checkpoint import Checkpoints, DamagedCheckpoint, _seal, compare
 from cnnjax.checksums import checksums
 from cnnjax.errors import RunError
 from cnnjax.types import TrainState
@@ -114,7 +115,11 @@ def test_a_changed_number_is_named(tmp_path: Path):
         assert kernel not in file.read_bytes()  # compressed: the number cannot be found by looking for it
     description = tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA"
     crc = str(checksums({"x": state(1).params["kernel"]})["x"])
-    description.write_text(description.read_text().replace(crc, "1"))
+    document = json.loads(description.read_text().replace(crc, "1"))
+    told = document["custom_metadata"]
+    del told["seal"]
+    document["custom_metadata"] = {**told, "seal": _seal(told)}
+    description.write_text(json.dumps(document))
     with pytest.raises(DamagedCheckpoint, match=r"checkpoint 1 in .* is damaged: opt_state/0 and 1 more"):
         checkpoints.restore(like(state(0)), 1)
     checkpoints.close()

@@ -32,6 +32,9 @@ class Nothing:
     def holds(self, step: int, split: str) -> bool:
         return True
 
+    def unlogged(self, step: int) -> list[Any]:
+        return []
+
     def save(self, *_: Any, **options: Any) -> None: ...
 
     def wait(self) -> None: ...

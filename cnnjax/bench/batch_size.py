@@ -2,12 +2,12 @@
 """The batch size with the highest throughput: doubled until it no longer pays, or no longer fits."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
+from cnnjax import memory
 from cnnjax.bench.measure import Side, rate
 from cnnjax.errors import CnnjaxError, RunError
 from cnnjax.types import Config
@@ -78,10 +78,4 @@ def best(trials: list[Trial]) -> int:
 
 def _available_bytes() -> int | None:
     """Memory that a CPU's step may still take; None on accelerators, which raise when it is spent."""
-    if jax.default_backend() != "cpu":
-        return None
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+    return memory.free_bytes() if jax.default_backend() == "cpu" else None

@@ -13,9 +13,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from cnnjax import devices
 from cnnjax.data.resident import train_stream
 from cnnjax.ensemble.configs import varied
-from cnnjax.ensemble.memory import check_fits
 from cnnjax.errors import UsageError
 from cnnjax.experiment import build_train_step, class_counts
+from cnnjax.memory import check_fits
 from cnnjax.parts import Parts
 from cnnjax.step import Many, Sums, repeated
 from cnnjax.types import Array, Config, PyTree, Stream, TrainState

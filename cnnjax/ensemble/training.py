@@ -10,11 +10,11 @@ from typing import Any
 
 from cnnjax import workdir as folder
 from cnnjax.checkpoint import FOLDER, Checkpoints
-from cnnjax.ensemble.memory import TooLarge
 from cnnjax.ensemble.together import build_together, choose_way
 from cnnjax.errors import Diverged
 from cnnjax.jsonfile import read_object
 from cnnjax.members import Member
+from cnnjax.memory import TooLarge
 from cnnjax.optim import make_schedule
 from cnnjax.parts import Parts, headline
 from cnnjax.report.environment import write_json

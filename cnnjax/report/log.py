@@ -142,8 +142,9 @@ class RunLog:
         self.close()
 
     def _open_events(self) -> io.FileIO:
-        # TensorBoard reads the files of a folder in the order of their names: the time comes first, to the nanosecond.
-        now = time.time_ns()
+        # TensorBoard reads the files of a folder in the order of their names: the time comes first, to the nanosecond,
+        # and where the clock was set back since the last one, it goes on from there.
+        now = max(time.time_ns(), _newest(self._folder) + 1)
         name = f"events.out.tfevents.{now // 10**9}.{now % 10**9:09d}.{socket.gethostname()}.{os.getpid()}"
         path = self._folder / name
         try:
@@ -153,6 +154,12 @@ class RunLog:
         file = _append_to(path)
         _write(file, _session_start(self._first_step))
         return file
+
+
+def _newest(folder: Path) -> int:
+    """The time in the name of the last event file, in nanoseconds; 0 when there is none."""
+    times = (path.name.split(".")[3:5] for path in folder.glob("events.out.tfevents.[0-9]*.[0-9]*"))
+    return max((int(f"{seconds}{nanoseconds}") for seconds, nanoseconds in times), default=0)
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

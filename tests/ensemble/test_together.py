@@ -7,11 +7,11 @@ import numpy as np
 import optax
 import pytest
 
-from cnnjax.ensemble import memory
+from cnnjax import memory
 from cnnjax.ensemble.configs import member_configs
-from cnnjax.ensemble.memory import TooLarge
 from cnnjax.ensemble.together import WAYS, build_together
 from cnnjax.experiment import build_model, build_train_step, make_plan
+from cnnjax.memory import TooLarge
 from cnnjax.optim import OPTIMIZERS, make_optimizer
 from cnnjax.parts import build
 

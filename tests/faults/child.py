@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the processes that are killed, stopped and starved do; imported once, by the server they are forked from."""
 
-import contextlib
+import logging
 import os
+import random
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import jax
@@ -13,6 +14,8 @@ from cnnjax.config import load_config
 from cnnjax.errors import CnnjaxError
 from cnnjax.stopping import Stop, stopping_at_once
 from cnnjax.training_run import train_run
+
+DAY = 24 * 60 * 60
 
 SMALL = (
     "data.source=synthetic",
@@ -35,29 +38,51 @@ SMALL = (
 """A network whose steps take milliseconds, with everything random that there is."""
 
 
-def train(workdir: str, overrides: tuple[str, ...] = (), log: str | None = None) -> None:
-    """As `run.py` trains, without pictures; exits with its code. What it prints goes to the file `log`."""
+def train(workdir: str, overrides: tuple[str, ...], log: str, clock: str) -> None:
+    """As `run.py` trains, without pictures; exits with its code.
+
+    Args:
+      workdir: of the run.
+      overrides: of SMALL, "KEY=VALUE".
+      log: the file that takes what it prints.
+      clock: "": the machine's | "jumps": up to a day either way ten times a second | "back": a year behind.
+    """
+    _print_to(log)
+    _set_clock(clock)
     jax.config.update("jax_disable_most_optimizations", True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    logging.getLogger("cnnjax").setLevel(logging.INFO)
+    for library in ("absl", "asyncio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None  # as in run.py, and so are the levels above
     default = Path(__file__).parents[2] / "experiments/default.py"
-    with _printing_to(log):
+    try:
         config = load_config(str(default), [f"--config.{override}" for override in (*SMALL, *overrides)])
-        try:
-            with stopping_at_once():
-                print(train_run(config, workdir, draws=False), flush=True)
-        except Stop as stop:
-            print(stop.told(), file=sys.stderr)
-            code = stop.exit_code
-        except CnnjaxError as error:
-            print(f"error: {error}", file=sys.stderr)
-            code = error.exit_code
-        else:
-            code = 0
+        with stopping_at_once():
+            print(train_run(config, workdir, draws=False), flush=True)
+    except Stop as stop:
+        _exit(stop.told(), stop.exit_code)
+    except CnnjaxError as error:
+        _exit(f"error: {error}", error.exit_code)
+
+
+def _exit(message: str, code: int) -> None:
+    print(message, file=sys.stderr, flush=True)
     sys.exit(code)
 
 
-@contextlib.contextmanager
-def _printing_to(log: str | None) -> Iterator[None]:
-    with Path(log or os.devnull).open("a") as file:
+def _print_to(log: str) -> None:
+    with Path(log).open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-        yield
+
+
+def _set_clock(clock: str) -> None:
+    now, now_ns = time.time, time.time_ns
+
+    def off() -> int:  # seconds
+        return random.Random(time.monotonic_ns() // 10**8).randrange(-DAY, DAY) if clock == "jumps" else -365 * DAY
+
+    if clock:
+        time.time = lambda: now() + off()
+        time.time_ns = lambda: now_ns() + off() * 10**9

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+import tempfile
 import warnings
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -14,23 +15,23 @@ import jax
 import numpy as np
 
 from cnnjax.report.log import read_metrics
+from cnnjax.verify.compare import TIMES
 
-TIMES = {"seconds", "compile_seconds", "images_per_second"}
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["tests.faults.child"])  # jax and its like are imported once for all the runs
 
 
 class Run:
-    """A run that goes on in a process of its own, below `workdir`.log what it prints."""
+    """A run that goes on in a process of its own, from its creation on."""
 
-    def __init__(self, workdir: Path, *overrides: str):
+    def __init__(self, workdir: Path, *overrides: str, clock: str = ""):
         from tests.faults import child
 
         self.workdir = workdir
-        self.log = workdir.with_name(f"{workdir.name}.log")
-        self.process: ForkServerProcess = _server.Process(
-            target=child.train, args=(str(workdir), overrides, str(self.log)), daemon=True
-        )
+        with tempfile.NamedTemporaryFile(prefix="run-", suffix=".log", delete=False) as log:
+            self._log = Path(log.name)  # not beside the workdir, where there may be no room
+        arguments = str(workdir), overrides, str(self._log), clock
+        self.process: ForkServerProcess = _server.Process(target=child.train, args=arguments, daemon=True)
         self.process.start()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
@@ -45,7 +46,14 @@ class Run:
 
     def told(self) -> str:
         """What it printed."""
-        return self.log.read_text() if self.log.exists() else ""
+        return self._log.read_text()
+
+
+def finished(workdir: Path, *overrides: str) -> Path:
+    """The folder of a run that nothing befalls."""
+    run = Run(workdir, *overrides)
+    assert run.code() == 0, run.told()
+    return workdir
 
 
 def arrays(workdir: Path) -> dict[str, np.ndarray]:

@@ -44,7 +44,7 @@ def patched(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -
     ids=["train", "evaluation", "last evaluation", "save", "last save", "test"],
 )
 def test_sigterm_is_saved_told_and_gone_on_from(tiny, tmp_path, monkeypatch, owner, name, call, saved):
-    config = tiny("train.eval_every_steps=2", "augment.mirror=0.5", "train.ema_decay=0.9")
+    config = tiny("train.eval_every_steps=2", "train.log_every_steps=4", "augment.mirror=0.5", "train.ema_decay=0.9")
     train_run(config, str(tmp_path / "whole"), draws=False)
     workdir = tmp_path / "stopped"
     with monkeypatch.context() as patch:

@@ -234,3 +234,13 @@ def test_the_log_and_tables_load_nothing_heavy(tmp_path):
     loaded = set(run_python(code, tmp_path).stdout.split())
     assert "cnnjax.report.log" in loaded
     assert not loaded & {"jax", "numpy", "matplotlib", "tensorboardX", "google.protobuf"}
+
+
+def test_events_after_the_clock_was_set_back_still_come_last(tmp_path, monkeypatch):
+    names = []
+    for now, step in ((2_000 * 10**9 + 5, 1), (1_000 * 10**9, 2), (3_000 * 10**9, 3)):
+        monkeypatch.setattr("cnnjax.report.log.time.time_ns", lambda now=now: now)
+        with RunLog(tmp_path, resume_step=step - 1) as log:
+            log.write(step, "train", {"loss": 1.0})
+        names.append(sorted(path.name for path in (tmp_path / "tensorboard").iterdir()))
+    assert names[1][:1] == names[0] and names[2][:2] == names[1]
