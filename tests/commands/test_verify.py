@@ -46,7 +46,7 @@ def test_a_small_network_is_proved():
     assert done.returncode == 0 and told["holds"] and told["backend"] == "cpu", done.stderr
     same, killed, many = told["guarantees"]
     assert same["difference"] == killed["difference"] == 0 and "kill -9 at 2 random moments" in killed["tried"]
-    assert 0 < many["difference"] < 1e-5 and many["tried"].startswith("1 and 2 cpu devices")
+    assert many["difference"] < 1e-5 and many["tried"].startswith("1 and 2 cpu devices")
 
 
 @pytest.mark.slow
