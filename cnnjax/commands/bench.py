@@ -15,6 +15,8 @@ made-up pictures of the config's shape take their place, which the output says.
   --mode=startup  from starting Python to the end of the first step, with an empty and a filled compilation cache
   --mode=growth   time and memory against batch size, image size, depth and data set size: growth.md, .png and .json
                   in --out; what growth.json holds is not measured again
+  --mode=scaling  a training step on 1, 2, 4 and 8 devices, parameters whole and divided: time, and bytes that the
+                  devices send; on a CPU the devices are made up and share its cores
 """
 
 import argparse
@@ -22,7 +24,7 @@ import json
 import os
 from pathlib import Path
 
-MODES = ("train", "eval", "input", "startup", "growth")
+MODES = ("train", "eval", "input", "startup", "growth", "scaling")
 DEFAULT_ROUNDS = {"startup": 3, "growth": 5}
 PEERS = ("torch", "flax")
 
@@ -56,10 +58,11 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise UsageError(f"--{flag} is {value}; it must be 1 or more")
     args.rounds = args.rounds or DEFAULT_ROUNDS.get(args.mode, 7)
-    if args.mode in ("startup", "growth"):
+    apart = {"startup": _startup, "growth": _growth, "scaling": _scaling}
+    if args.mode in apart:
         if args.peer:
             raise UsageError(f"--mode={args.mode} has no peer; --peer is for train and eval")
-        return _growth(args) if args.mode == "growth" else _startup(args)
+        return apart[args.mode](args)
     if args.mode == "input" and args.peer == "torch":
         return _loading(args)
     if args.peer == "torch":
@@ -89,6 +92,27 @@ def _loading(args: argparse.Namespace) -> int:
 
     measured = measure_loading(load_config(args.config, _overrides(args)), rounds=args.rounds, steps=args.steps)
     print(json.dumps(measured) if args.json else format_loading(measured))
+    return 0
+
+
+def _scaling(args: argparse.Namespace) -> int:
+    from cnnjax.architectures.timing import machine
+    from cnnjax.bench.scaling import Setup, format_scaling, measure_scaling
+    from cnnjax.config import load_config
+
+    overrides = _overrides(args)
+    config = load_config(args.config, overrides)
+    rows = measure_scaling(Setup(args.config, overrides, args.rounds, args.input, args.num_classes))
+    document = {
+        "config": args.config,
+        "mode": "scaling",
+        "device": machine(),
+        "batch_size": config.data.batch_size,
+        "network": config.model.name,
+        "rounds": args.rounds,
+        "scaling": rows,
+    }
+    print(json.dumps(document, ensure_ascii=False) if args.json else format_scaling(document))
     return 0
 
 
