@@ -63,7 +63,7 @@ def format_scaling(document: dict[str, Any]) -> str:
                 f"{seconds['median'] / first:.2f}",
                 format_count(sum(moved["count"].values())),
                 format_bytes(moved["sent_bytes"]),
-                format_bytes(row["argument_bytes"]),
+                "?" if row["argument_bytes"] is None else format_bytes(row["argument_bytes"]),
             )
         )
     header = ("devices", "parameters", "a step", "by 1 device", "collectives", "each sends", "each keeps")
@@ -129,7 +129,7 @@ def child() -> None:
     measured = {
         "devices": mesh.size,
         "seconds": spread(seconds[2:])._asdict(),
-        "collectives": read_collectives(compiled.as_text(), mesh.size)._asdict(),
-        "argument_bytes": memory.argument_size_in_bytes,
+        "collectives": read_collectives(compiled.as_text() or "", mesh.size)._asdict(),
+        "argument_bytes": memory.argument_size_in_bytes if memory else None,
     }
     print(json.dumps(measured))

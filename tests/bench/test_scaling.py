@@ -25,11 +25,11 @@ def test_collectives_of_a_compiled_program():
     rows, whole = NamedSharding(mesh, PartitionSpec("data")), devices.replicated(mesh)
     x = jax.ShapeDtypeStruct((4 * n, 3), jnp.float32, sharding=rows)
     summed = jax.jit(lambda x: x.sum(axis=0), out_shardings=whole).lower(x).compile().as_text()
-    found = read_collectives(summed, n)
+    found = read_collectives(str(summed), n)
     assert found.count == {"all-reduce": 1}
     assert (found.result_bytes, found.sent_bytes) == (12, round(2 * (n - 1) / n * 12))
     gathered = jax.jit(lambda x: x * 2, out_shardings=whole).lower(x).compile().as_text()
-    found = read_collectives(gathered, n)
+    found = read_collectives(str(gathered), n)
     assert found.count == {"all-gather": 1}
     assert (found.result_bytes, found.sent_bytes) == (4 * n * 12, (n - 1) * 4 * 12)
 
