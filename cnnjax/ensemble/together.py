@@ -190,7 +190,7 @@ def _stream(parts: Parts, configs: Sequence[Config], arrays: PyTree) -> Stream:
     def batch(arrays: PyTree, item: PyTree) -> Any:
         return jax.vmap(base.batch, (None, 0))(arrays[0], item)
 
-    return base._replace(arrays=arrays, items=items, batch=batch)
+    return base._replace(arrays=arrays, items=items, blank=functools.partial(items, 0), batch=batch)
 
 
 def choose_way(parts: Parts) -> str:
