@@ -134,7 +134,11 @@ def test_1_2_4_and_8_devices_give_the_same_losses_from_the_same_images(tmp_path)
 
 @pytest.mark.slow
 def test_so_does_a_network_with_convolutions_and_batch_norm(tmp_path):
-    """Of several devices BatchNorm takes the mean over the whole batch; convolutions are others on one than on many."""
-    found = on_1_to_8_devices(tmp_path, "model.name=resnet20")
+    """BatchNorm takes its mean over the whole batch: of a device's own 2 images it would be another network.
+
+    Its sums come together in another order on each number of devices, and so do the gradients of the kernels. In
+    float32 that came to 3e-7 at most, of three seeds; the tolerance leaves room for other processors and compilers.
+    """
+    found = on_1_to_8_devices(tmp_path, "model.name=resnet_cifar", "model.depth=8")
     print(f"worst relative difference: {worst(found):.1e}")
-    assert worst(found) < 1e-4
+    assert worst(found) < TOLERANCE
