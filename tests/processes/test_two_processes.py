@@ -148,6 +148,7 @@ def difference(one: Path, other: Path) -> float:
     return float(np.max(np.abs(a - b) / np.maximum(np.abs(a), 1e-3)))
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_two_devices(tiny, tmp_path):
     short = (*SMALL, "train.num_steps=2", "train.eval_every_steps=1")
     train_run(tiny("data.source=digits", *short), str(tmp_path / "one"), draws=False)  # a test has two devices
