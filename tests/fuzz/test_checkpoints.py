@@ -2,8 +2,10 @@
 """Checkpoints whose files anybody may have changed: the numbers that were saved, or a reason; never other numbers."""
 
 import contextlib
+import gc
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,16 @@ from tests.fuzz.tools import anything, bounded, fuzz, hostile_json
 
 KERNEL = jnp.arange(6.0).reshape(2, 3)
 STATE = TrainState(jnp.asarray(3), {"kernel": KERNEL}, {"mean": jnp.ones(3)}, (jnp.zeros(2),), {})
+
+# What the library's own threads could not read it tells when they are thrown away.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _cleared() -> Iterator[None]:
+    """The complaints come here, and not in the midst of another test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +62,6 @@ def is_json(path: Path) -> bool:
 
 
 # The library drops its coroutines when it fails; what they say as they go is no error of ours.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @fuzz(0.5, data=st.data())
 def test_files_of_a_checkpoint(saved: Path, data: st.DataObject):
     path = saved.with_name("changed")
