@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of a run: Orbax, asynchronous and atomic; the latest and the best are kept; restoring is strict.
 
-Every array is saved with its checksum, and what is read is compared with it: numbers that changed on the disk are
-never used silently.
+Every array is saved with its checksum, its shape and its dtype, and what is read is compared with them: numbers that
+changed on the disk are never used silently.
 """
 
 import contextlib
-import json
 import logging
-import zlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import jax
 from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint import v1 as ocp
 
-from cnnjax import processes
+from cnnjax import notes, processes
 from cnnjax.checksums import checksums
 from cnnjax.errors import RunError
 from cnnjax.report.table import format_table
@@ -26,7 +25,7 @@ from cnnjax.types import PyTree, TrainState
 logger = logging.getLogger(__name__)
 
 FOLDER, DAMAGED = "checkpoints", "damaged"
-_ITEM, _CHECKSUMS, _UNLOGGED, _SCORE, _SEAL = "state", "crc32", "unlogged", "score", "seal"
+_ITEM, _CHECKSUMS, _ARRAYS, _UNLOGGED = "state", "crc32", "arrays", "unlogged"
 _FOR_EVER = 10**9  # seconds; the library looks at the clock, which may be set forward while it saves
 _policies = ocp.training.preservation_policies
 _decisions = ocp.training.save_decision_policies
@@ -49,15 +48,31 @@ class Checkpoints:
         With `keep_best`, the step that was saved with the highest score is kept besides.
         """
         self.directory = (workdir / FOLDER).resolve()
-        self._writes = keep is not None
-        self._scores: dict[int, float] = {}
+        self._saving: int | None = None
+        self._moved = 0  # damaged steps, when the folder was opened
         self._policy: Any = _policies.LatestN(keep)
         if keep_best:
             self._policy = _policies.AnyPreservationPolicy([self._policy, _TheBest(self.best)])
-        self._orbax = self._open()
-        self._scores |= {step: score for step in self.steps() if (score := self._read_score(step)) is not None}
+        self._orbax: Any = None if keep is None else self._open()
+        self._scores = {
+            step: score for step in self.steps() if (score := notes.read_score(self._folder(step))) is not None
+        }
 
     def _open(self) -> Any:
+        """The library's writer, which opens no folder with a step whose notes it cannot read."""
+        try:
+            return self._writer()
+        except RunError:
+            damaged = {step: reason for step in self.steps() if (reason := self._unreadable(step))}
+            if not damaged:
+                raise
+            self._moved = len(damaged)
+            for step, reason in damaged.items():
+                logger.warning("%s", reason)
+                self._move_away(step)
+            return self._writer()
+
+    def _writer(self) -> Any:
         # The trainer decides when; the library's default skips a save while another is under way.
         always: Any = _decisions.FixedIntervalPolicy(1)
         context = _alone(self.directory)
@@ -68,8 +83,7 @@ class Checkpoints:
                 context=context,
                 save_decision_policy=always,
                 preservation_policy=self._policy,
-                # What a killed run left half written; a reader must not take it from a run that is alive.
-                cleanup_tmp_directories=self._writes,
+                cleanup_tmp_directories=True,  # what a killed run left half written
             )
 
     def save(
@@ -94,26 +108,33 @@ class Checkpoints:
             return  # a run that stops where it has just saved
         with _plain_errors(f"cannot save a checkpoint in {self.directory}; the last good one is {self._last()}"):
             tree = state._asdict()
-            told = {_CHECKSUMS: checksums(tree), _UNLOGGED: list(unlogged), _SCORE: score}
+            told = {_CHECKSUMS: checksums(tree), _ARRAYS: _arrays(tree), _UNLOGGED: list(unlogged), "score": score}
+            self._saving = step
             if score is not None:
                 self._scores[step] = score
             self._orbax.save_checkpointables_async(
-                step, {_ITEM: tree}, overwrite=again, custom_metadata={**told, _SEAL: _seal(told)}
+                step, {_ITEM: tree}, overwrite=again, custom_metadata=notes.sealed(told)
             )
 
     def wait(self) -> None:
         """Returns when everything is written."""
+        if self._orbax is None:
+            return
         with _plain_errors(f"cannot save a checkpoint in {self.directory}; the last good one is {self._last()}"):
             self._orbax.wait()
+            self._saving = None
 
     def close(self) -> None:
         """Writes what is left and stops the library's threads."""
+        if self._orbax is None:
+            return
         with _plain_errors(f"cannot save a checkpoint in {self.directory}; the last good one is {self._last()}"):
             self._orbax.close()
 
     def steps(self) -> list[int]:
-        """The complete steps, ascending."""
-        return [checkpoint.step for checkpoint in self._orbax.checkpoints]
+        """The complete steps, and the one that is being saved, ascending."""
+        saving = set() if self._saving is None else {self._saving}
+        return sorted(self._saved() | saving)
 
     def latest(self) -> int | None:
         """The last complete step, None when there is none."""
@@ -124,22 +145,12 @@ class Checkpoints:
         scored = [step for step in self.steps() if step in self._scores]
         return max(scored, key=lambda step: (self._scores[step], step), default=None)
 
-    def _read_score(self, step: int) -> float | None:
-        try:
-            told = self._told(step)
-        except DamagedCheckpoint:  # which is told when it is to be used
-            return None
-        older = next((c.metrics for c in self._orbax.checkpoints if c.step == step), None)
-        score = told.get(_SCORE, older.get("score") if isinstance(older, dict) else None)
-        return score if isinstance(score, int | float) else None
-
-    def _told(self, step: int) -> dict[str, Any]:
+    def _notes(self, step: int) -> dict[str, Any]:
         """What `save` kept beside the arrays of a step."""
         with _plain_errors(self._damaged(step), DamagedCheckpoint):
-            text = (self.directory / str(step) / "_CHECKPOINT_METADATA").read_text()
-            told = dict(json.loads(text)["custom_metadata"] or {})
-            if _SEAL in told and told.pop(_SEAL) != _seal(told):
-                raise ValueError("what is noted beside the arrays changed on the disk after it was saved")
+            told = notes.read_notes(self._folder(step))
+            if any(not isinstance(told.get(name, {}), dict) for name in (_CHECKSUMS, _ARRAYS)):
+                raise ValueError("its checksums cannot be read")
             return told
 
     def restore_newest(self, like: Mapping[str, PyTree]) -> tuple[int, dict[str, PyTree]] | None:
@@ -157,10 +168,12 @@ class Checkpoints:
                 return step, self.restore(like, step)
             except DamagedCheckpoint as error:
                 logger.warning("%s", error)
-                if self._writes:
-                    self._set_aside(step)
-        if steps:
-            raise RunError(f"every checkpoint in {self.directory} is damaged ({len(steps)}, listed above); train again")
+                if self._orbax is not None:
+                    self._move_away(step)
+                    self._orbax.close()
+                    self._orbax = self._open()
+        if damaged := len(steps) + self._moved:
+            raise RunError(f"every checkpoint in {self.directory} is damaged ({damaged}, listed above); train again")
         return None
 
     def restore(self, like: Mapping[str, PyTree], step: int) -> dict[str, PyTree]:
@@ -170,8 +183,7 @@ class Checkpoints:
           DamagedCheckpoint: the files cannot be read, or an array is not the one that was saved.
           RunError: the stored arrays are not those of `like` (a table of the differences is printed).
         """
-        description = self._describe(step)
-        stored = description.metadata[_ITEM]
+        stored = self.shapes(step)
         differences = compare(like, {name: stored[name] for name in like if name in stored})
         if differences:
             table = format_table(("array", "checkpoint", "this config"), differences, "lll")
@@ -184,8 +196,8 @@ class Checkpoints:
         context.pytree.loading.partial_load = True  # evaluation reads no optimizer state
         with _plain_errors(f"cannot read checkpoint {step} in {self.directory}", DamagedCheckpoint), context:
             filled = {name: part for name, part in like.items() if jax.tree.leaves(part)}
-            loaded = ocp.load(str(self.directory / str(step)), filled, checkpointable_name=_ITEM)
-        saved = self._told(step).get(_CHECKSUMS)
+            loaded = ocp.load(str(self._folder(step)), filled, checkpointable_name=_ITEM)
+        saved = self._notes(step).get(_CHECKSUMS)
         if saved is None:
             logger.warning("checkpoint %d in %s has no checksums, so it is not verified", step, self.directory)
             return {**like, **loaded}
@@ -199,7 +211,7 @@ class Checkpoints:
         """What `save` was told of the steps since the last record of the log."""
         if step not in self.steps():
             return []
-        rows = self._told(step).get(_UNLOGGED, [])
+        rows = self._notes(step).get(_UNLOGGED, [])
         return [{name: (total, count) for name, (total, count) in row.items()} for row in rows]
 
     def shapes(self, step: int) -> dict[str, PyTree]:
@@ -208,35 +220,49 @@ class Checkpoints:
         Raises:
           DamagedCheckpoint: its description cannot be read.
         """
-        return dict(self._describe(step).metadata[_ITEM])
-
-    def _describe(self, step: int) -> Any:
-        """The library's description of a step: shapes of its arrays, and our checksums."""
         with _plain_errors(self._damaged(step), DamagedCheckpoint):
-            description = self._orbax.checkpointables_metadata(step)
-            # The library's ways to say that it could not read the one or the other file.
-            if description.metadata[_ITEM] is None or description.init_timestamp_nsecs is None:
+            told = self._notes(step)
+            with _alone(self.directory):
+                stored = ocp.checkpointables_metadata(str(self._folder(step))).metadata[_ITEM]
+            if stored is None:  # the library's way to say that it could not read it
                 raise ValueError("its description cannot be read")
-            extra = description.custom_metadata or {}
-            if not isinstance(extra, dict) or not isinstance(extra.get(_CHECKSUMS, {}), dict):
-                raise ValueError("its checksums cannot be read")
-            return description
+            if told.get(_ARRAYS, arrays := _arrays(stored)) != arrays:
+                raise ValueError("the description of its arrays changed on the disk after it was saved")
+            return dict(stored)
+
+    def _unreadable(self, step: int) -> str:
+        try:
+            self.shapes(step)
+        except DamagedCheckpoint as error:
+            return str(error)
+        return ""
+
+    def _saved(self) -> set[int]:
+        try:
+            names = [path.name for path in self.directory.iterdir()]
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise RunError(f"cannot read {self.directory}: {error.strerror}") from error
+        return {int(name) for name in names if name.isascii() and name.isdigit()}
+
+    def _folder(self, step: int) -> Path:
+        return self.directory / str(step)
 
     def _damaged(self, step: int) -> str:
         return f"checkpoint {step} in {self.directory} is damaged"
 
-    def _set_aside(self, step: int) -> None:
+    def _move_away(self, step: int) -> None:
         folder = self.directory.parent / DAMAGED
         place = folder / str(step)
         with _plain_errors(f"cannot move the damaged checkpoint {step} to {place}"):
             folder.mkdir(exist_ok=True)
-            (self.directory / str(step)).rename(place)
-        self._orbax.close()
-        self._orbax = self._open()
+            shutil.rmtree(place, ignore_errors=True)  # an earlier one of the same step
+            self._folder(step).rename(place)
 
     def _last(self) -> str:
-        steps = [path.name for path in self.directory.glob("*") if path.name.isdigit()]
-        return f"step {max(steps, key=int)}" if steps else "none yet"
+        saved = self._saved()
+        return f"step {max(saved)}" if saved else "none yet"
 
 
 class _TheBest(_policies.PreservationPolicy):
@@ -261,19 +287,15 @@ def _alone(directory: Path) -> Any:
     return context
 
 
-def _seal(told: Mapping[str, Any]) -> int:
-    """A checksum of what is noted beside the arrays."""
-    return zlib.crc32(json.dumps(told, sort_keys=True).encode())
-
-
 def compare(wanted: PyTree, stored: PyTree) -> list[tuple[str, str, str]]:
     """(path, stored, wanted) of every array that one side lacks ("-") or that has another shape or dtype."""
-    left, right = _shapes(stored), _shapes(wanted)
+    left, right = _arrays(stored), _arrays(wanted)
     paths = sorted({*left, *right})
     return [(path, left.get(path, "-"), right.get(path, "-")) for path in paths if left.get(path) != right.get(path)]
 
 
-def _shapes(tree: PyTree) -> dict[str, str]:
+def _arrays(tree: PyTree) -> dict[str, str]:
+    """The dtype and shape of each array ("float32[2, 3]"), by its path."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{jax.numpy.dtype(x.dtype).name}{list(x.shape)}"

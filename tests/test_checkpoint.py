@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.checkpoint import Checkpoints, DamagedCheckpoint, _seal, compare
+from cnnjax.checkpoint import Checkpoints, DamagedCheckpoint, compare
 from cnnjax.checksums import checksums
 from cnnjax.errors import RunError
+from cnnjax.notes import read_score, sealed
 from cnnjax.types import TrainState
 
 
@@ -36,6 +37,7 @@ def test_the_latest_and_the_best_are_kept_and_come_back_whole(tmp_path: Path):
     checkpoints.save(5, state(0), 0.0)  # a step that is there stays as it is
     checkpoints.wait()
     assert checkpoints.steps() == [3, 5] and checkpoints.latest() == 5 and checkpoints.best() == 3
+    assert [read_score(checkpoints.directory / name) for name in ("3", "5")] == [0.9, 0.3]
     restored = TrainState(**checkpoints.restore(like(state(0)), 5))
     jax.tree.map(np.testing.assert_array_equal, restored, state(5))
     assert restored.model_state["mean"].dtype == jnp.bfloat16
@@ -118,7 +120,7 @@ def test_a_changed_number_is_named(tmp_path: Path):
     document = json.loads(description.read_text().replace(crc, "1"))
     told = document["custom_metadata"]
     del told["seal"]
-    document["custom_metadata"] = {**told, "seal": _seal(told)}
+    document["custom_metadata"] = sealed(told)
     description.write_text(json.dumps(document))
     with pytest.raises(DamagedCheckpoint, match=r"checkpoint 1 in .* is damaged: opt_state/0 and 1 more"):
         checkpoints.restore(like(state(0)), 1)
@@ -149,6 +151,47 @@ def test_the_newest_whole_step_is_taken_and_the_damaged_one_moved_aside(tmp_path
     checkpoints.save(3, state(3))
     checkpoints.wait()
     assert int(checkpoints.restore(wanted, 3)["step"]) == 3
+    checkpoints.close()
+
+
+@noisy
+@pytest.mark.parametrize("name", ["commit_timestamp_nsecs", "item_handlers", "custom_metadata", '"seal', '"arrays'])
+def test_a_bit_flipped_in_a_name_of_the_notes_makes_the_step_damaged_and_not_the_folder(tmp_path, name: str, caplog):
+    written(tmp_path, 1, 2).close()
+    notes = tmp_path / "checkpoints" / "2" / "_CHECKPOINT_METADATA"
+    flip(notes, notes.read_bytes().index(name.encode()) + len(name) - 1)
+    found = Checkpoints(tmp_path).restore_newest(like(state(0)))
+    assert found is not None and found[0] == (2 if "seal" in name else 1)  # without its seal the rest is as it was
+    caplog.clear()
+    checkpoints = Checkpoints(tmp_path, keep=5)
+    found = checkpoints.restore_newest(like(state(0)))
+    assert found is not None and found[0] == (2 if "seal" in name else 1)
+    if found[0] == 1:
+        assert "checkpoint 2 in" in caplog.text and "damaged" in caplog.text
+        assert (tmp_path / "damaged" / "2").is_dir() and checkpoints.steps() == [1]
+    checkpoints.save(2, state(2))
+    checkpoints.wait()
+    assert int(checkpoints.restore(like(state(0)), 2)["step"]) == 2
+    checkpoints.close()
+
+
+@noisy
+def test_when_no_notes_can_be_read_it_does_not_begin_anew_silently(tmp_path: Path):
+    written(tmp_path, 1).close()
+    notes = tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA"
+    flip(notes, notes.read_bytes().index(b"commit_timestamp"))
+    with pytest.raises(RunError, match=r"every checkpoint in .* is damaged"):
+        Checkpoints(tmp_path, keep=5).restore_newest(like(state(0)))
+
+
+@noisy
+def test_a_bit_flipped_in_the_description_of_the_arrays_is_damage_and_no_other_network(tmp_path: Path):
+    checkpoints = written(tmp_path, 1)
+    description = tmp_path / "checkpoints" / "1" / "state" / "_METADATA"
+    where = description.read_bytes().index(b'"key": "kernel"')
+    flip(description, where + len('"key": "k'))
+    with pytest.raises(DamagedCheckpoint, match="checkpoint 1 in"):
+        checkpoints.restore(like(state(0)), 1)
     checkpoints.close()
 
 

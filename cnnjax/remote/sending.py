@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cnnjax.errors import RunError
+from cnnjax.notes import read_score
 from cnnjax.remote import commits as committed
 from cnnjax.remote.commits import Commit
 from cnnjax.remote.lease import Lease, Succeeded
-from cnnjax.remote.stage import Stage, score, total
+from cnnjax.remote.stage import Stage, total
 from cnnjax.remote.store import Content, Store, content_of, several
 from cnnjax.remote.trouble import Unreachable
 
@@ -137,7 +138,7 @@ class Mirror:
             if old is not None:  # saved again: while files are replaced the old ones must not count
                 self._store.delete(committed.name(checkpoint))
                 del self._commits[checkpoint]
-            commit = Commit(files, score(folder))
+            commit = Commit(files, read_score(folder))
 
             def send(file: str) -> Content:
                 return self._store.send(folder / file, f"{checkpoint}/{file}")

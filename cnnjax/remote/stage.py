@@ -132,14 +132,6 @@ class Stage:
                     yield (here / name).as_posix(), Path(place) / name, None
 
 
-def score(checkpoint: Path) -> float | None:
-    """What the checkpoint in that folder was saved with as its score."""
-    try:
-        return float(json.loads((checkpoint / "metrics/metrics").read_text())["score"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def total(manifest: dict[str, Content]) -> Content:
     """One Content that stands for those of all files of a checkpoint."""
     text = json.dumps(sorted(manifest.items()))

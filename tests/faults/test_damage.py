@@ -13,7 +13,6 @@ import pytest
 
 from cnnjax import devices
 from cnnjax.checkpoint import Checkpoints
-from cnnjax.errors import RunError
 from cnnjax.training_run import train_run
 from tests.faults.runs import arrays
 
@@ -26,10 +25,6 @@ def _cleared() -> Iterator[None]:
     """The complaints come here, and not in the midst of another test."""
     yield
     gc.collect()
-
-
-# The library refuses to open the folder, where it should pass over the step; docs/faults.md says so.
-KNOWN = pytest.mark.xfail(raises=RunError, reason="a bit flipped in the names of the library's own notes", strict=False)
 
 
 def cut(content: bytes, draw: random.Random) -> bytes | None:
@@ -49,7 +44,7 @@ def flipped(content: bytes, draw: random.Random) -> bytes | None:
     return content[:where] + bytes([content[where] ^ (1 << draw.randrange(8))]) + content[where + 1 :]
 
 
-@pytest.mark.parametrize("flips", [1, pytest.param(60, marks=[pytest.mark.slow, KNOWN])])
+@pytest.mark.parametrize("flips", [1, pytest.param(60, marks=pytest.mark.slow)])
 def test_no_damage_to_any_file_is_used_silently(tiny, tmp_path: Path, flips: int, caplog):
     whole = tmp_path / "whole"
     train_run(tiny("train.ema_decay=0.9"), str(whole), draws=False)

@@ -114,8 +114,8 @@ class FakeRun:
 def checkpoint(step: int) -> dict[str, bytes]:
     """The files of a checkpoint, other ones at every step."""
     return {
-        "_CHECKPOINT_METADATA": b"{}",
-        "metrics/metrics": b'{"score": %d}' % (10 - step),
+        "_CHECKPOINT_METADATA": b'{"custom_metadata": {"score": %d}}' % (10 - step),
+        "state/manifest": b"m",
         "state/d/array": bytes([step]) * (1000 + step),
         "state/empty": b"",
     }
