@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of a run: Orbax, asynchronous and atomic; the latest and the best are kept; restoring is strict.
 
-Every array is saved with its checksum, its shape and its dtype, and what is read is compared with them: numbers that
-changed on the disk are never used silently.
+Every array is saved with its checksum, and what is read is compared with it: numbers that changed on the disk are
+never used silently.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from cnnjax.types import PyTree, TrainState
 logger = logging.getLogger(__name__)
 
 FOLDER, DAMAGED = "checkpoints", "damaged"
-_ITEM, _CHECKSUMS, _ARRAYS, _UNLOGGED = "state", "crc32", "arrays", "unlogged"
+_ITEM, _CHECKSUMS, _UNLOGGED = "state", "crc32", "unlogged"
 _FOR_EVER = 10**9  # seconds; the library looks at the clock, which may be set forward while it saves
 _policies = ocp.training.preservation_policies
 _decisions = ocp.training.save_decision_policies
@@ -108,7 +108,7 @@ class Checkpoints:
             return  # a run that stops where it has just saved
         with _plain_errors(f"cannot save a checkpoint in {self.directory}; the last good one is {self._last()}"):
             tree = state._asdict()
-            told = {_CHECKSUMS: checksums(tree), _ARRAYS: _arrays(tree), _UNLOGGED: list(unlogged), "score": score}
+            told = {_CHECKSUMS: checksums(tree), _UNLOGGED: list(unlogged), "score": score}
             self._saving = step
             if score is not None:
                 self._scores[step] = score
@@ -149,7 +149,7 @@ class Checkpoints:
         """What `save` kept beside the arrays of a step."""
         with _plain_errors(self._damaged(step), DamagedCheckpoint):
             told = notes.read_notes(self._folder(step))
-            if any(not isinstance(told.get(name, {}), dict) for name in (_CHECKSUMS, _ARRAYS)):
+            if not isinstance(told.get(_CHECKSUMS, {}), dict):
                 raise ValueError("its checksums cannot be read")
             return told
 
@@ -221,13 +221,11 @@ class Checkpoints:
           DamagedCheckpoint: its description cannot be read.
         """
         with _plain_errors(self._damaged(step), DamagedCheckpoint):
-            told = self._notes(step)
+            self._notes(step)
             with _alone(self.directory):
                 stored = ocp.checkpointables_metadata(str(self._folder(step))).metadata[_ITEM]
             if stored is None:  # the library's way to say that it could not read it
                 raise ValueError("its description cannot be read")
-            if told.get(_ARRAYS, arrays := _arrays(stored)) != arrays:
-                raise ValueError("the description of its arrays changed on the disk after it was saved")
             return dict(stored)
 
     def _unreadable(self, step: int) -> str:
@@ -289,12 +287,12 @@ def _alone(directory: Path) -> Any:
 
 def compare(wanted: PyTree, stored: PyTree) -> list[tuple[str, str, str]]:
     """(path, stored, wanted) of every array that one side lacks ("-") or that has another shape or dtype."""
-    left, right = _arrays(stored), _arrays(wanted)
+    left, right = _shapes(stored), _shapes(wanted)
     paths = sorted({*left, *right})
     return [(path, left.get(path, "-"), right.get(path, "-")) for path in paths if left.get(path) != right.get(path)]
 
 
-def _arrays(tree: PyTree) -> dict[str, str]:
+def _shapes(tree: PyTree) -> dict[str, str]:
     """The dtype and shape of each array ("float32[2, 3]"), by its path."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {

@@ -14,6 +14,7 @@ def printable(text: str) -> str:
 
 
 _LONGEST = 1200  # characters of a message
+_LONGEST_REASON = 100  # characters of what another library says
 
 
 class CnnjaxError(Exception):
@@ -57,3 +58,9 @@ def unknown(kind: str, name: str, known: Iterable[str], limit: int = 12) -> str:
         return f"unknown {kind} {name!r}; there is none to choose from"
     more = f", ... ({len(names)} in all)" if len(names) > limit else ""
     return f"unknown {kind} {name!r}; did you mean {names[0]!r}? Known: {', '.join(names[:limit])}{more}"
+
+
+def why(error: Exception) -> str:
+    """The reason for which something cannot be read, as its reader raised it: a part of one line."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(reason.split())[:_LONGEST_REASON]

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnjax.errors import UsageError
+from cnnjax.host_memory import give_back
 from cnnjax.report.table import format_bytes
 from cnnjax.types import Config, PyTree
 
@@ -68,13 +69,14 @@ def needed_bytes(compiled: Any, resident: PyTree) -> int | None:
 
 
 def free_bytes() -> int | None:
-    """Memory that is free on each device; None when it is not known."""
+    """Memory that is free on each device, that which an earlier network has left included; None when not known."""
     device = jax.local_devices()[0]
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
     if device.platform != "cpu":
         return None
+    give_back()  # else a second network in this process would find no room beside what the first one needed
     free = _free_of_machine()
     return None if free is None else free // jax.local_device_count()
 

@@ -10,12 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cnnjax.data.images import picture_to_array
-from cnnjax.errors import CnnjaxError, RunError, UsageError, unknown
+from cnnjax.errors import CnnjaxError, RunError, UsageError, unknown, why
 from cnnjax.types import Config, Records, Split
 
 _CHUNK = 32  # records that a thread takes at once, so that handing over costs little
 _BAR_AFTER_SECONDS = 2.0
-_LONGEST_REASON = 100  # characters of a decoder's message that are shown
 
 
 class Decoded(NamedTuple):
@@ -169,5 +168,4 @@ def _read(records: Records, index: int, numbers: np.ndarray, data: Config) -> _R
     except CnnjaxError:
         raise
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return _Row(name, unreadable=" ".join(reason.split())[:_LONGEST_REASON])
+        return _Row(name, unreadable=why(error))

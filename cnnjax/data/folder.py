@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from cnnjax.errors import RunError, UsageError, unknown
 from cnnjax.types import Config, Records, Source
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+_ENDINGS = tuple(EXTENSIONS)
 
 
 def load_source(name: str, data: Config) -> Source:
@@ -56,8 +58,9 @@ def load_source(name: str, data: Config) -> Source:
 def _load(root: pathlib.Path, data: Config) -> Source:
     train = data.train_split.partition("[")[0]
     names = {"train", "test", *VALIDATION_NAMES, train, data.test_split.partition("[")[0]}
-    splits = {path.name: path for path in _folders(root, root) if path.name in names and _folders(path, root)}
-    files = {split: _files_by_label(path, root) for split, path in (splits or {WHOLE: root}).items()}
+    splits = {name: name for name in _folders(root, root) if name in names and _folders(root / name, root)}
+    splits = splits or {WHOLE: ""}
+    files = {split: _files_by_label(root / below, root) for split, below in splits.items()}
     known = files[train] if train in files else next(iter(files.values()))
     label_names = tuple(sorted(known))
     if len(label_names) < 2:
@@ -70,52 +73,69 @@ def _load(root: pathlib.Path, data: Config) -> Source:
                 raise RunError(f"split {split!r} of {_shown(root)}: {sentence}; rename its folder, or add it to train")
     digest = hashlib.sha256()
     for split, by_label in files.items():
-        for path in (path for paths in by_label.values() for path in paths):
-            status = path.stat() if path.exists() else path.lstat()
-            entry = f"{split}/{path.parent.name}/{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0"
+        for path, (label, name) in zip(_paths(splits[split], by_label), _pairs(by_label), strict=True):
+            status = _status(os.path.join(root, path))  # noqa: PTH118, called for every picture
+            entry = f"{split}/{label}/{name}\0{status.st_size}\0{status.st_mtime_ns}\0"
             digest.update(entry.encode("utf-8", "surrogateescape"))
-    records = {split: _records(root, by_label, label_names) for split, by_label in files.items()}
+    records = {split: _records(root, splits[split], by_label, label_names) for split, by_label in files.items()}
     return Source(root.name or "folder", label_names, records, f"folder-1 {digest.hexdigest()}")
 
 
-def _records(root: pathlib.Path, by_label: dict[str, list[pathlib.Path]], label_names: tuple[str, ...]) -> Records:
-    label = np.repeat([label_names.index(name) for name in by_label], [len(paths) for paths in by_label.values()])
-    names = (os.path.relpath(path, root) for paths in by_label.values() for path in paths)
-    files = Files(str(root), names, label)
+def _records(root: pathlib.Path, below: str, by_label: dict[str, list[str]], label_names: tuple[str, ...]) -> Records:
+    numbers = np.asarray([label_names.index(name) for name in by_label], np.int32)
+    label = np.repeat(numbers, [len(names) for names in by_label.values()])
+    files = Files(str(root), _paths(below, by_label), label)
     return Records(len(label), lambda i: (read_picture(files.path(i)), int(label[i])), files.name, files)
 
 
-def _files_by_label(folder: pathlib.Path, root: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """Sorted pictures of each label folder, in the order of the labels."""
+def _pairs(by_label: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    return ((label, name) for label, names in by_label.items() for name in names)
+
+
+def _paths(below: str, by_label: dict[str, list[str]]) -> Iterator[str]:
+    """From the root, of every picture of a split, one by one: a list of millions would take gigabytes."""
+    return (os.path.join(below, label, name) for label, name in _pairs(by_label))  # noqa: PTH118
+
+
+def _status(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)  # noqa: PTH116, called for every picture
+    except OSError:  # a broken link, which is an unreadable picture
+        return os.lstat(path)
+
+
+def _files_by_label(folder: pathlib.Path, root: pathlib.Path) -> dict[str, list[str]]:
+    """Sorted names of the pictures in each label folder, in the order of the labels."""
     by_label = {}
     for label in _folders(folder, root):
-        paths = [path for path in _visible(label, root) if path.suffix.lower() in EXTENSIONS and not path.is_dir()]
-        if not paths:
-            raise RunError(f"{_shown(label)} holds no pictures; add some (png, jpg, ...) or remove the folder")
-        by_label[label.name] = paths
+        _, files = _visible(folder / label, root)
+        pictures = [name for name in files if name.lower().endswith(_ENDINGS)]
+        if not pictures:
+            raise RunError(f"{_shown(folder / label)} holds no pictures; add some (png, jpg, ...) or remove the folder")
+        by_label[label] = pictures
     return by_label
 
 
-def _folders(folder: pathlib.Path, root: pathlib.Path) -> list[pathlib.Path]:
-    return [path for path in _visible(folder, root) if path.is_dir()]
+def _folders(folder: pathlib.Path, root: pathlib.Path) -> list[str]:
+    return _visible(folder, root)[0]
 
 
-def _visible(folder: pathlib.Path, root: pathlib.Path) -> list[pathlib.Path]:
-    """What lies in `folder`, sorted by name; hidden entries and those that are neither file nor folder left out."""
-    paths = []
+def _visible(folder: pathlib.Path, root: pathlib.Path) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the files in `folder`, sorted; hidden ones, and what is neither, left out."""
+    folders, files = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
-            path = pathlib.Path(entry.path)
             if entry.name.startswith("."):
                 continue
-            if entry.is_symlink():
-                if not pathlib.Path(os.path.realpath(path)).is_relative_to(root):  # Path.resolve fails on circles
-                    raise RunError(f"{_shown(path)} is a link out of {_shown(root)}; put a copy there in its place")
-                if path.is_dir() or path.is_file() or not path.exists():  # a broken link is an unreadable picture
-                    paths.append(path)
-            elif entry.is_dir() or entry.is_file():  # a pipe would be waited for
-                paths.append(path)
-    return sorted(paths, key=lambda path: path.name)
+            link = entry.is_symlink()
+            if link and not pathlib.Path(os.path.realpath(entry.path)).is_relative_to(root):  # resolve fails on circles
+                shown = _shown(entry.path)
+                raise RunError(f"{shown} is a link out of {_shown(root)}; put a copy there in its place")
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.is_file() or (link and not pathlib.Path(entry.path).exists()):  # a pipe would be waited for
+                files.append(entry.name)
+    return sorted(folders), sorted(files)
 
 
 def _shown(path: pathlib.Path | str) -> str:

@@ -17,13 +17,12 @@ from cnnjax.data.checks import Checks
 from cnnjax.data.images import read_picture
 from cnnjax.data.pack import CHECKS, MANIFEST, UNFINISHED, VERSION, read_manifest
 from cnnjax.data.stored import Names
-from cnnjax.errors import RunError, UsageError
+from cnnjax.errors import RunError, UsageError, why
 from cnnjax.report.environment import cannot_write, write_json
 from cnnjax.types import Source, Stored
 
 SHARD_BYTES = 256 * 2**20
 _WINDOW = 64  # pictures in flight for each thread
-_LONGEST_REASON = 100  # characters of a decoder's message that are kept
 _EVALUATED_FIRST = ("test", "validation", "val", "valid")  # of copies in several splits these keep theirs
 
 logger = logging.getLogger(__name__)
@@ -160,8 +159,7 @@ def _pictures(stored: Stored, count: int) -> Iterator[_Picture]:
             read_picture(io.BytesIO(content))
             unreadable = ""
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            unreadable = " ".join(reason.split())[:_LONGEST_REASON]
+            unreadable = why(error)
         return _Picture(number, int(labels[number]), content, hashlib.sha256(content).digest(), unreadable)
 
     threads = os.cpu_count() or 1

@@ -4,6 +4,7 @@
 import bisect
 import os
 import threading
+from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
@@ -25,10 +26,11 @@ class Names:
     @classmethod
     def of(cls, names: Iterable[str]) -> "Names":
         """Holds `names`."""
-        encoded = [os.fsencode(name) for name in names]
-        return cls(
-            np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([len(name) for name in encoded], dtype=np.int64)
-        )
+        text, ends = bytearray(), array("q")
+        for name in names:
+            text += os.fsencode(name)
+            ends.append(len(text))
+        return cls(np.frombuffer(bytes(text), np.uint8), np.frombuffer(ends, np.int64))
 
     def __getitem__(self, i: int) -> str:
         return os.fsdecode(self.text[self.ends[i - 1] if i else 0 : self.ends[i]].tobytes())

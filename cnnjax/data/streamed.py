@@ -11,10 +11,9 @@ import numpy as np
 from cnnjax.data.crop import make_box
 from cnnjax.data.decode import mixed
 from cnnjax.data.jpeg import Policy, crop, decode
-from cnnjax.errors import CnnjaxError, RunError, UsageError
+from cnnjax.errors import CnnjaxError, RunError, UsageError, why
 from cnnjax.types import Split, Stored
 
-_LONGEST_REASON = 100  # characters of a decoder's message that are shown
 _CHUNK = 4  # rows that a thread takes at once
 
 Crop = tuple[tuple[float, float], tuple[float, float]]
@@ -63,11 +62,9 @@ class Rows(NamedTuple):
         except CnnjaxError:
             raise
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            reason = " ".join(reason.split())[:_LONGEST_REASON]
             raise Unreadable(
-                f"{self.stored.name(record)} cannot be read ({reason}); mend or remove it: the run goes on from its "
-                "last checkpoint. 'run.py prepare --source=folder:PATH --out=DIR' checks a set beforehand"
+                f"{self.stored.name(record)} cannot be read ({why(error)}); mend or remove it: the run goes on from "
+                "its last checkpoint. 'run.py prepare --source=folder:PATH --out=DIR' checks a set beforehand"
             ) from None
         if image.shape != self.image_shape:
             raise UsageError(mixed("the first picture", self.image_shape, self.stored.name(record), image.shape))
