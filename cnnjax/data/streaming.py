@@ -9,7 +9,7 @@ import numpy as np
 from cnnjax.data.carve import Part
 from cnnjax.data.jpeg import decode, get_policy
 from cnnjax.data.streamed import Rows, streamed_split
-from cnnjax.errors import RunError, UsageError
+from cnnjax.errors import RunError, UsageError, why
 from cnnjax.types import Config, Source, Split, Stored
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def _kept(stored: Stored, part: Part, numbers: np.ndarray) -> tuple[np.ndarray, 
 
 def _first_shape(source: Source, found: Mapping[str, tuple[Stored, Part]], data: Config) -> tuple[int, int, int]:
     """(H, W, C) of the first picture that can be read."""
-    policy, why = get_policy(data), ""
+    policy, first = get_policy(data), ""
     for stored, part in found.values():
         for index in part.indices[:100].tolist():
             try:
@@ -80,5 +80,5 @@ def _first_shape(source: Source, found: Mapping[str, tuple[Stored, Part]], data:
             except UsageError as error:  # a ValueError too, but of the config, not of the picture
                 raise UsageError(f"{stored.name(index)}: {error}") from None
             except (OSError, ValueError) as error:
-                why = why or f"{stored.name(index)} ({' '.join(str(error).split())[:100]})"
-    raise RunError(f"no picture of {source.name} can be read: {why}; check config.data.source")
+                first = first or f"{stored.name(index)} ({why(error)})"
+    raise RunError(f"no picture of {source.name} can be read: {first}; check config.data.source")

@@ -31,12 +31,20 @@ def name(checkpoint: str) -> str:
 
 
 def write(store: Store, checkpoint: str, commit: Commit) -> None:
-    """Commits a checkpoint, all of whose files have been sent."""
+    """Commits a checkpoint, all of whose files have been sent.
+
+    Raises:
+      RunError: the store cannot be written.
+    """
     store.write(name(checkpoint), json.dumps(commit._asdict(), indent=1).encode())
 
 
 def read(store: Store, listed: Iterable[str]) -> dict[str, Commit]:
-    """The committed checkpoints, by path, of a listing of the whole store."""
+    """The committed checkpoints, by path, of a listing of the whole store.
+
+    Raises:
+      RunError: the store cannot be read.
+    """
     paths = [path for path in listed if path.startswith(f"{FOLDER}/") and path.endswith(".json")]
     found = {}
     for path, text in zip(paths, several(store.read, paths), strict=True):

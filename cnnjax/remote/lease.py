@@ -132,7 +132,11 @@ class Lease:
 
 
 def last_stage(store: Store) -> str | None:
-    """The id of the stage in which the run was trained last; None when there is none."""
+    """The id of the stage in which the run was trained last; None when there is none.
+
+    Raises:
+      RunError: the store cannot be read, or its lease is damaged.
+    """
     return _last(store)[1].get("stage")
 
 

@@ -39,7 +39,11 @@ class Mirror:
         self.bytes = 0  # sent so far
 
     def clean(self) -> None:
-        """Removes from the store the files of checkpoints that were never committed, or half removed."""
+        """Removes from the store the files of checkpoints that were never committed, or half removed.
+
+        Raises:
+          RunError: the store cannot be used.
+        """
         for _ in several(self._store.delete, committed.orphans(self._store.list(), self._commits)):
             pass
 
@@ -85,7 +89,11 @@ class Mirror:
         self._seen = {path: _mark(file) for path, file in self._stage.files().items()}
 
     def send_files(self) -> None:
-        """Sends the files that changed and are no part of a checkpoint."""
+        """Sends the files that changed and are no part of a checkpoint.
+
+        Raises:
+          RunError: one could not be sent.
+        """
         changed = [path for path, file in self._stage.files().items() if self._changed(path, file)]
         changed = [path for path in changed if not self._is_known(path)]
         first = [path for path in changed if path.rpartition("/")[2] not in _LAST]

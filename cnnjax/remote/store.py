@@ -41,7 +41,11 @@ class Content(NamedTuple):
 
 
 class Store:
-    """The objects below `url`. Every method may be called from any thread."""
+    """The objects below `url`. Every method may be called from any thread.
+
+    A request that fails for the moment is tried again. Every method raises Unreachable, a RunError, when that did not
+    help for `patience` seconds, and RunError at once for what waiting does not mend.
+    """
 
     def __init__(self, url: str, *, patience: float = PATIENCE):
         """Connects to nothing yet.

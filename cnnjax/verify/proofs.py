@@ -71,6 +71,7 @@ class Prover:
 
         The steps are drawn at random; the same in each proof.
         """
+        guarantee = "killed and resumed: the same bits"
         begun, draw = time.perf_counter(), random.Random(self._config.seed)
         saves = [*range(self._every, self._steps, self._every), self._steps]
         pause = self._seconds / 10 / len(saves)
@@ -88,7 +89,9 @@ class Prover:
         self._session(workdir).finish()
         tried = f"kill -9 at {done} random moments, {within} of them within a checkpoint"
         seconds = time.perf_counter() - begun
-        return self._bits("killed and resumed: the same bits", tried, outcome(workdir), seconds)
+        if not done:
+            return Finding(guarantee, "not tried: each run came to its end before it was killed", None, None, seconds)
+        return self._bits(guarantee, tried, outcome(workdir), seconds)
 
     def one_device_and_many(self, count: int) -> Finding:
         """One device and many end with the same numbers, but for rounding: sums are added up in another order."""

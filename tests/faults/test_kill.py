@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kill -9` at random moments, among them inside the writing of a checkpoint: the run ends bit for bit as one alone."""
+"""`kill -9` at random moments, among them inside the writing of a checkpoint: the run ends bit for bit as one alone.
 
+CNNJAX_KILLS says how many the slow test tries (100).
+"""
+
+import os
 import random
 import shutil
 import time
@@ -11,8 +15,10 @@ import pytest
 from cnnjax.verify.session import checkpoints
 from tests.faults.runs import Run, assert_same, finished
 
+MANY = int(os.environ.get("CNNJAX_KILLS", "100"))
 
-@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])
+
+@pytest.mark.parametrize("kills", [3, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(tmp_path: Path, kills: int):
     whole = finished(tmp_path / "whole")
     draw, done, within, rounds = random.Random(kills), 0, 0, 0

@@ -113,13 +113,16 @@ def test_killed_runs_go_on_elsewhere_and_end_as_one_that_was_not(scheme, emulato
     """`kill -9` on one machine after another, each with an empty cache; the arrays are those of a local run."""
     url = f"{scheme}://bkt/runs/killed"
 
+    # What is compiled once is no business of this test.
+    common = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla")}
+
     def environment(machine: str) -> dict[str, str]:
-        return {**os.environ, **emulator[1], "CNNJAX_CACHE_DIR": str(tmp_path / machine), "JAX_PLATFORMS": "cpu"}
+        return {**os.environ, **emulator[1], "CNNJAX_CACHE_DIR": str(tmp_path / machine), **common}
 
     subprocess.run(command(tmp_path / "whole"), cwd=ROOT, env=environment("whole"), check=True, capture_output=True)
     store = Store(url, patience=5)
     reached: list[int] = []
-    for number in range(3):
+    for number in range(2):
         process = subprocess.Popen(
             command(url), cwd=ROOT, env=environment(f"m{number}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -128,7 +131,7 @@ def test_killed_runs_go_on_elsewhere_and_end_as_one_that_was_not(scheme, emulato
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert 30 <= max(reached) < 60, "the kills fall into training"
+    assert 20 <= max(reached) < 60, "the kills fall into training"
     told = subprocess.run(command(url), cwd=ROOT, env=environment("last"), check=True, capture_output=True, text=True)
     assert f"going on from step {max(reached)} of 60" in told.stderr
     assert f"all of it is in {url}" in told.stderr

@@ -45,7 +45,6 @@ def stage_of(tmp_path: Path, machine: str) -> Path:
     return folder
 
 
-@pytest.mark.optimized
 def test_a_run_stopped_here_goes_on_elsewhere_bit_for_bit_and_is_read_from_a_third(
     bucket, machine, tmp_path, monkeypatch, capsys, caplog
 ):

@@ -12,9 +12,10 @@ from cnnjax.verify.session import checkpoints
 
 
 class Here:
-    """As a Session, but the run takes place in this process, and nothing kills it."""
+    """As a Session, but the run takes place in this process, and who is to be killed never begins."""
 
     spoil = ""  # a workdir whose runs take another seed
+    is_killed = True
 
     def __init__(self, file: Path, workdir: Path, steps: int, every: int, variables: dict[str, str]):
         if workdir.name == self.spoil:
@@ -27,7 +28,7 @@ class Here:
         assert child.main(self._arguments) == 0
 
     def kill_at(self, step: int, **_: object) -> bool:
-        return False
+        return self.is_killed
 
 
 @pytest.fixture
@@ -54,6 +55,12 @@ def test_guarantees_that_do_not(prover, monkeypatch, spoilt):
     text = format_findings("gpu", found)
     assert "FAILS" in text and ("config.train.deterministic=True" in text) == (spoilt != "one_device")
     assert document("gpu", found)["holds"] is False
+
+
+def test_a_run_that_nothing_killed_proves_nothing(prover, monkeypatch):
+    monkeypatch.setattr(Here, "is_killed", False)
+    found = prover.killed(2)
+    assert found.holds is None and "not tried" in format_findings("cpu", [found] * 3)
 
 
 def test_a_guarantee_that_cannot_be_tried_is_not_claimed():
