@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from cnnjax.layers.lowering import native, onednn, products, turned
+from cnnjax.layers.lowering import native, onednn, products, turned, winograd
 from cnnjax.layers.lowering.geometry import Geometry
 from cnnjax.types import Array
 
@@ -20,18 +20,23 @@ _LARGE_MAP = 64 * 64  # pixels; above that XLA's kernel gradient runs out of the
 _SMALL_MAP = 16 * 16  # pixels; up to that the pixels of all images that meet a tap are quickly gathered
 _SMALL_BATCH = 16  # images; with fewer XLA's kernel gradient, which sums over them innermost, is slow
 _DEEP = 32  # channels on both sides that make a matrix product of one tap worth its while
+_MANY_PIXELS = 512  # of all images: with fewer, the transform of the kernel costs Winograd's convolution its gain
 
 
 def choose_forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
     """Of x [B,H,W,C] and kernel [h,w,C/groups,F]."""
-    return onednn.forward if onednn.takes(dtype) else native.forward
+    if not onednn.takes(dtype):
+        return native.forward
+    return winograd.forward if _winograd_pays(x[0], kernel, geometry, dtype, 2 * _DEEP) else onednn.forward
 
 
 def choose_input_gradient(gradient: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
     """Of gradient [B,H',W',F] and kernel [h,w,C/groups,F]."""
-    if geometry.mirrored() and onednn.takes(dtype):
-        return onednn.input_gradient
-    return native.canonical_input_gradient
+    mirrored = geometry.mirrored()
+    if mirrored is None or not onednn.takes(dtype):
+        return native.canonical_input_gradient
+    fast = _winograd_pays(gradient[0], kernel, mirrored, dtype, 2 * _DEEP)
+    return winograd.input_gradient if fast else onednn.input_gradient
 
 
 def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
@@ -39,6 +44,8 @@ def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype:
     if geometry.groups > 1:
         return native.kernel_gradient
     fast = onednn.takes(dtype)
+    if fast and _winograd_pays(x[0], (x[-1], gradient[-1]), geometry, dtype, _DEEP):
+        return winograd.kernel_gradient
     if fast and geometry.kernel_size != (1, 1) and turned.takes(geometry):
         return turned.kernel_gradient
     product = onednn.dot if fast else products.dot
@@ -50,3 +57,10 @@ def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype:
     if strided or pixels > _LARGE_MAP or x[0] < _SMALL_BATCH:
         return partial(products.by_image, product=product)
     return native.canonical_kernel_gradient
+
+
+def _winograd_pays(images: int, kernel: Shape, geometry: Geometry, dtype: np.dtype, least: int) -> bool:
+    """Whether, where oneDNN is there, Winograd's way is faster; in half precision it would round too much."""
+    pixels = images * geometry.output[0] * geometry.output[1]
+    deep = min(kernel[-2:]) >= least and pixels >= _MANY_PIXELS
+    return deep and dtype == np.float32 and winograd.takes(geometry)

@@ -68,10 +68,16 @@ def input_gradient(gradient: Array, kernel: Array, geometry: Geometry) -> Array:
     return forward(gradient, mirror(kernel, geometry.groups), mirrored)
 
 
+def matmul(a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+    """[...,M,K] and [...,K,N] to [...,M,N]; either may come with its last two axes swapped."""
+    config = {"onednn_matmul_config": {"transpose_a": transpose_a, "transpose_b": transpose_b}}
+    shape = (*a.shape[:-2], a.shape[-1 if transpose_a else -2], b.shape[-2 if transpose_b else -1])
+    return _call("matmul", config, shape, a, b)
+
+
 def dot(rows: Array, columns: Array) -> Array:
     """[K,M] and [K,N] to [M,N]: the product of the first, transposed, with the second."""
-    config = {"onednn_matmul_config": {"transpose_a": True}}
-    return _call("matmul", config, (rows.shape[1], columns.shape[1]), rows, columns)
+    return matmul(rows, columns, transpose_a=True)
 
 
 def _call(name: str, config: Mapping[str, object], shape: tuple[int, ...], *operands: Array) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.layers.lowering import Geometry, choice, native, onednn, products, turned
+from cnnjax.layers.lowering import Geometry, choice, native, onednn, products, turned, winograd
 
 FLOAT = np.dtype(np.float32)
 
@@ -26,12 +26,15 @@ def library(request, monkeypatch):
 
 
 def test_forward_and_input_gradient(library):
-    shapes = ((8, 56, 56, 64), (3, 3, 64, 64))
-    chosen = choice.choose_forward(*shapes, geometry(), FLOAT)
-    assert chosen is (onednn.forward if library else native.forward)
-    assert choice.choose_forward(*shapes, geometry(), np.dtype(np.float64)) is native.forward
-    chosen = choice.choose_input_gradient(*shapes, geometry(), FLOAT)
-    assert chosen is (onednn.input_gradient if library else native.canonical_input_gradient)
+    for channels, batch, way in ((64, 8, winograd), (63, 8, onednn)):
+        shapes = ((batch, 56, 56, channels), (3, 3, channels, 64))
+        chosen = choice.choose_forward(*shapes, geometry(), FLOAT)
+        assert chosen is (way.forward if library else native.forward)
+        assert choice.choose_forward(*shapes, geometry(), np.dtype(np.float64)) is native.forward
+        chosen = choice.choose_input_gradient(*shapes, geometry(), FLOAT)
+        assert chosen is (way.input_gradient if library else native.canonical_input_gradient)
+    few = ((8, 7, 7, 512), (3, 3, 512, 512))  # pixels
+    assert choice.choose_forward(*few, geometry(7), FLOAT) is (onednn.forward if library else native.forward)
     for other in (geometry(stride=2), geometry(padding=3)):  # cannot be mirrored
         assert choice.choose_input_gradient(*shapes, other, FLOAT) is native.canonical_input_gradient
 
@@ -47,12 +50,15 @@ def test_kernel_gradient(library):
         return way
 
     fast = turned.kernel_gradient if library else None
-    assert chosen(112, 64, 128) is (fast or products.by_image)
-    assert chosen(56, 64, 64) is (fast or native.canonical_kernel_gradient)
-    assert chosen(56, 64, 64, batch=8) is (fast or products.by_image)
+    faster = winograd.kernel_gradient if library else None
+    assert chosen(112, 64, 128) is (faster or products.by_image)
+    assert chosen(56, 64, 64) is (faster or native.canonical_kernel_gradient)
+    assert chosen(56, 64, 64, batch=8) is (faster or products.by_image)
     assert chosen(56, 64, 256, kernel=1, padding=0) is products.by_tap
-    assert chosen(14, 256, 256) is (fast or products.by_tap)
-    assert chosen(16, 32, 32) is (fast or native.canonical_kernel_gradient)
+    assert chosen(14, 256, 256) is (faster or products.by_tap)
+    assert chosen(7, 512, 512, batch=8) is (fast or products.by_tap)
+    assert chosen(16, 32, 32) is (faster or native.canonical_kernel_gradient)
+    assert chosen(16, 16, 32) is (fast or native.canonical_kernel_gradient)
     assert chosen(16, 32, 64, stride=2) is (fast or products.by_tap)
     assert chosen(224, 3, 64, kernel=7, stride=2, padding=3) is (fast or products.by_image)
     assert chosen(14, 64, 64, groups=64) is native.kernel_gradient
