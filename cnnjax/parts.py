@@ -27,8 +27,7 @@ from cnnjax.experiment import (
     build_test,
     build_training,
 )
-from cnnjax.models import MODELS
-from cnnjax.models.check import check_model, check_shipped
+from cnnjax.models.check import check_named
 from cnnjax.report.table import format_bytes, format_count, format_table
 from cnnjax.transfer.start import Origin, read_origin
 from cnnjax.types import Array, Config, Dataset, Split, TrainState
@@ -74,8 +73,7 @@ def build(config: Config) -> Parts:
         check_classes(dataset)
     num_classes = len(dataset.label_names)
     model = build_model(config, num_classes)
-    check = check_shipped if config.model.name in MODELS else check_model
-    check(model, dataset.splits["train"].image.shape[1:], num_classes, name=config.model.name)
+    check_named(model, dataset.splits["train"].image.shape[1:], num_classes, name=config.model.name)
     splits = [name for name in ("validation", "test") if name in dataset.splits]
     if not splits:
         raise UsageError("there is nothing to evaluate on: set config.data.validation_fraction or test_fraction")

@@ -3,6 +3,8 @@
 
 import math
 import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # Of one operation, `a` the bytes of its result on a device and n the devices: what each sends if parts are passed round
@@ -14,12 +16,27 @@ _SENT = {
     "all-to-all": lambda a, n: (n - 1) / n * a,
     "collective-permute": lambda a, n: a,
 }
-_LINE = re.compile(rf"= (.*?) ({'|'.join(_SENT)})(?:-start)?\(")
+# Where starting and waiting are two lines, the second has the type of the result, the first that of the operands too.
+_LINE = re.compile(rf"= (.*?) ({'|'.join(_SENT)})(?:-done)?\(")
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+))[a-z0-9]*\[([\d,]*)\]")
 
 
+class Collective(NamedTuple):
+    """One collective operation.
+
+    Attributes:
+      name: "all-reduce", "all-gather", ...
+      result_bytes: of its result on one device.
+      sent_bytes: that one device sends, if parts are passed round a ring.
+    """
+
+    name: str
+    result_bytes: int
+    sent_bytes: float
+
+
 class Collectives(NamedTuple):
-    """The collective operations of a program, each counted once, also within a loop.
+    """The collective operations of a program, summed up.
 
     Attributes:
       count: operations, by name.
@@ -32,18 +49,21 @@ class Collectives(NamedTuple):
     sent_bytes: int
 
 
-def read_collectives(text: str, num_devices: int) -> Collectives:
-    """The collectives of `compiled.as_text()`, a program over `num_devices`."""
-    count: dict[str, int] = {}
-    results, sent = 0, 0.0
+def list_collectives(text: str, num_devices: int) -> list[Collective]:
+    """The collectives of `compiled.as_text()`, a program over `num_devices`; one within a loop is listed once."""
+    found = []
     for line in text.splitlines():
-        if found := _LINE.search(line):
-            kind, name = found.groups()
+        if match := _LINE.search(line):
+            kind, name = match.groups()
             size = sum(_bytes(*array) for array in _ARRAY.findall(kind))
-            count[name] = count.get(name, 0) + 1
-            results += size
-            sent += _SENT[name](size, num_devices)
-    return Collectives(count, results, round(sent))
+            found.append(Collective(name, size, _SENT[name](size, num_devices)))
+    return found
+
+
+def sum_up(each: Sequence[Collective]) -> Collectives:
+    """Their numbers and bytes together."""
+    count = dict(Counter(one.name for one in each))
+    return Collectives(count, sum(one.result_bytes for one in each), round(sum(one.sent_bytes for one in each)))
 
 
 def _bytes(kind: str, bits: str, dimensions: str) -> int:

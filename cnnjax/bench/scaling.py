@@ -6,13 +6,11 @@ then tells what dividing the work costs, and not what more devices would bring; 
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cnnjax.bench.collectives import read_collectives
+from cnnjax.bench.collectives import list_collectives, sum_up
+from cnnjax.bench.fresh import run_fresh, told_to_child
 from cnnjax.bench.measure import spread
 from cnnjax.bench.report import format_seconds
 from cnnjax.errors import RunError
@@ -82,19 +80,7 @@ def _run(setup: Setup, count: int) -> dict[str, Any]:
     program = "from cnnjax.bench.scaling import child; child()"
     # Whichever of them the backend reads; a GPU host shows its first devices, a CPU makes as many up.
     shown = {"JAX_NUM_CPU_DEVICES": str(count), "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(count)))}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps(setup._asdict()),
-        env=os.environ | shown,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise RunError(f"measuring {count} devices failed: {last}")
-    measured = json.loads(lines[-1])
+    measured = run_fresh(program, setup._asdict(), environment=shown, what=f"measuring {count} devices")
     if measured.pop("devices") != count:
         raise RunError(f"this machine does not show {count} devices to a process; they cannot be measured here")
     return measured
@@ -107,16 +93,16 @@ def child() -> None:
     import jax
 
     from cnnjax import devices
-    from cnnjax.bench.subject import load_subject
+    from cnnjax.bench.subject import load_pictures
     from cnnjax.config import load_config
-    from cnnjax.experiment import build_training
+    from cnnjax.experiment import build_model, build_training
 
-    setup = Setup(**json.loads(sys.stdin.read()))
+    setup = Setup(**told_to_child())
     config = load_config(setup.config, [*setup.overrides, "--config.train.steps_per_dispatch=1"])
     devices.set_up(config.train)
-    subject = load_subject(config, synthetic=True, image=setup.image, num_classes=setup.num_classes)
+    dataset, _ = load_pictures(config, True, setup.image, setup.num_classes)
     mesh = devices.make_mesh()
-    training = build_training(config, subject.model, subject.dataset, mesh)
+    training = build_training(config, build_model(config, len(dataset.label_names)), dataset, mesh)
     arguments = (training.stream.arrays, training.stream.items(0, 1), 1)
     compiled = training.dispatch.lower(training.abstract_state, *arguments).compile()
     state, seconds = training.init(), []
@@ -129,7 +115,7 @@ def child() -> None:
     measured = {
         "devices": mesh.size,
         "seconds": spread(seconds[2:])._asdict(),
-        "collectives": read_collectives(compiled.as_text() or "", mesh.size)._asdict(),
+        "collectives": sum_up(list_collectives(compiled.as_text() or "", mesh.size))._asdict(),
         "argument_bytes": memory.argument_size_in_bytes if memory else None,
     }
     print(json.dumps(measured))

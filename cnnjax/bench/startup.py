@@ -5,17 +5,14 @@ Cold is an empty compilation cache, warm the cache that the cold start filled.
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from cnnjax.bench.fresh import run_fresh, told_to_child
 from cnnjax.bench.measure import Spread, spread
 from cnnjax.bench.report import format_seconds, spread_json
-from cnnjax.errors import RunError
 from cnnjax.report.table import format_table
 
 PHASES = ("import", "data", "build", "initialise", "first_step")
@@ -81,45 +78,36 @@ def format_startup(document: dict[str, Any]) -> str:
 
 
 def _run(start: Start, cache: str, kind: str) -> dict[str, float]:
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
-    program = "import time; began = time.time(); from cnnjax.bench.startup import child; child(began)"
+    program = "from cnnjax.bench.startup import child; child()"
     began = time.time()
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps(start._asdict()),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise RunError(f"the {kind} start failed: {last}")
-    moments = json.loads(lines[-1])
+    cached = {"JAX_COMPILATION_CACHE_DIR": cache}
+    moments = run_fresh(program, start._asdict(), environment=cached, what=f"the {kind} start")
     times = dict(zip(PHASES, (b - a for a, b in zip([began, *moments], moments, strict=False)), strict=True))
     return times | {"total": moments[-1] - began}
 
 
-def child(began: float) -> None:
+def child() -> None:
     """What a fresh process does: a training's first step. Prints the moments at which its phases ended."""
-    del began  # the parent's clock starts earlier, with the interpreter
-    start = Start(**json.loads(sys.stdin.read()))
+    start = Start(**told_to_child())
 
     import jax
 
     from cnnjax import devices
-    from cnnjax.bench.subject import load_subject
+    from cnnjax.bench.subject import load_pictures
     from cnnjax.config import load_config
-    from cnnjax.experiment import build_training
+    from cnnjax.experiment import build_model, build_training
+    from cnnjax.models.check import check_named
 
     moments = [time.time()]
     devices.use_compilation_cache()
     config = load_config(start.config, start.overrides)
     devices.set_up(config.train)
-    subject = load_subject(config, synthetic=start.synthetic, image=start.image, num_classes=start.num_classes)
+    dataset, _ = load_pictures(config, start.synthetic, start.image, start.num_classes)
     moments.append(time.time())
-    training = build_training(config, subject.model, subject.dataset, devices.make_mesh())
+    num_classes = len(dataset.label_names)
+    model = build_model(config, num_classes)
+    check_named(model, dataset.splits["train"].image.shape[1:], num_classes, name=config.model.name)  # as a run does
+    training = build_training(config, model, dataset, devices.make_mesh())
     moments.append(time.time())
     state = jax.block_until_ready(training.init())
     moments.append(time.time())

@@ -10,7 +10,7 @@ from cnnjax.data.published import SETS
 from cnnjax.errors import UsageError
 from cnnjax.experiment import build_model
 from cnnjax.inspect.summary import summarize
-from cnnjax.models.check import check_model
+from cnnjax.models.check import check_named
 from cnnjax.types import Config, Dataset, Model, Split
 from cnnjax.weights.data import ImageShape, known_data, local_source, parse_shape
 
@@ -76,6 +76,22 @@ def load_subject(
     Raises:
       UsageError: nothing tells the shape or the classes.
     """
+    dataset, data = load_pictures(config, synthetic, image, num_classes, examples)
+    model = build_model(config, len(dataset.label_names))
+    height, width, channels = dataset.splits["train"].image.shape[1:]
+    check_named(model, (height, width, channels), len(dataset.label_names), name=config.model.name)
+    summary = summarize(model, (height, width, channels), config.model.name)
+    return Subject(config, model, dataset, summary.params, summary.macs, data)
+
+
+def load_pictures(
+    config: Config,
+    synthetic: bool = False,
+    image: str | None = None,
+    num_classes: int | None = None,
+    examples: int | None = None,
+) -> tuple[Dataset, str]:
+    """The data of a subject, with the split `train`, and in words where they come from; arguments as `load_subject`."""
     source = local_source(config.data)
     if source is not None and not (synthetic or image or num_classes or examples):
         dataset, data = load_dataset(config.data, ("train",)), config.data.source
@@ -84,11 +100,7 @@ def load_subject(
         dataset = made_up(shape, classes, examples or max(MAX_MADE_UP, config.data.batch_size))
         why = "" if source is not None else f", because {config.data.source} is not on this machine"
         data = f"{len(dataset.splits['train'].label)} made-up pictures of {'x'.join(map(str, shape))}{why}"
-    model = build_model(config, len(dataset.label_names))
-    height, width, channels = dataset.splits["train"].image.shape[1:]
-    check_model(model, (height, width, channels), len(dataset.label_names), name=config.model.name)
-    summary = summarize(model, (height, width, channels), config.model.name)
-    return Subject(config, model, dataset, summary.params, summary.macs, data)
+    return dataset, data
 
 
 def made_up(image_shape: ImageShape, num_classes: int, num_examples: int) -> Dataset:

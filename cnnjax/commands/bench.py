@@ -17,6 +17,8 @@ made-up pictures of the config's shape take their place, which the output says.
                   in --out; what growth.json holds is not measured again
   --mode=scaling  a training step on 1, 2, 4 and 8 devices, parameters whole and divided: time, and bytes that the
                   devices send; on a CPU the devices are made up and share its cores
+  --mode=estimate a training step on a slice of TPUs that is not here (--slice=v5e:16x16, --batch_size=B in all):
+                  compiled for it, and timed by published speeds; minutes of compilation
 """
 
 import argparse
@@ -24,7 +26,7 @@ import json
 import os
 from pathlib import Path
 
-MODES = ("train", "eval", "input", "startup", "growth", "scaling")
+MODES = ("train", "eval", "input", "startup", "growth", "scaling", "estimate")
 DEFAULT_ROUNDS = {"startup": 3, "growth": 5}
 PEERS = ("torch", "flax")
 
@@ -46,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cold", action="store_true", help="compile without the compilation cache")
     parser.add_argument("--out", metavar="DIR", help="--mode=growth: where to write")
     parser.add_argument("--limit", type=int, metavar="N", help="--mode=growth: points to measure now (default: all)")
+    parser.add_argument(
+        "--slice", default="v5e:16x16", metavar="CHIP:RxC", help="--mode=estimate: v5e or v6e (v5e:16x16)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -58,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise UsageError(f"--{flag} is {value}; it must be 1 or more")
     args.rounds = args.rounds or DEFAULT_ROUNDS.get(args.mode, 7)
-    apart = {"startup": _startup, "growth": _growth, "scaling": _scaling}
+    apart = {"startup": _startup, "growth": _growth, "scaling": _scaling, "estimate": _estimate}
     if args.mode in apart:
         if args.peer:
             raise UsageError(f"--mode={args.mode} has no peer; --peer is for train and eval")
@@ -113,6 +118,38 @@ def _scaling(args: argparse.Namespace) -> int:
         "scaling": rows,
     }
     print(json.dumps(document, ensure_ascii=False) if args.json else format_scaling(document))
+    return 0
+
+
+def _estimate(args: argparse.Namespace) -> int:
+    import jax
+
+    from cnnjax.bench.estimate import estimate, format_estimate, parse_slice
+    from cnnjax.bench.slices import compile_step, slice_mesh
+    from cnnjax.bench.subject import load_subject
+    from cnnjax.config import load_config
+
+    config = load_config(args.config, _overrides(args))
+    chip, axes = parse_slice(args.slice)
+    jax.config.update("jax_platforms", "cpu")  # this machine only traces
+    mesh = slice_mesh(args.slice)
+    subject = load_subject(config, synthetic=True, image=args.input, num_classes=args.num_classes, examples=1)
+    program = compile_step(subject, mesh)
+    document = {
+        "config": args.config,
+        "mode": "estimate",
+        "slice": args.slice,
+        "chips": mesh.size,
+        "chips_per_host": chip.chips_per_host,
+        "hbm_bytes": chip.hbm_bytes,
+        "network": config.model.name,
+        "macs": subject.macs,
+        "dtype": config.train.dtype,
+        "batch_size": config.data.batch_size,
+        "program": program._replace(collectives=tuple(one._asdict() for one in program.collectives))._asdict(),
+        "estimate": estimate(program, chip, axes, config.data.batch_size),
+    }
+    print(json.dumps(document, ensure_ascii=False) if args.json else format_estimate(document))
     return 0
 
 

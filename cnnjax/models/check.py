@@ -19,12 +19,18 @@ from cnnjax.inspect.smallest import empty_layer, explain_size
 from cnnjax.inspect.source import describe_error, line_of
 from cnnjax.inspect.steps import Step, Trace, effects
 from cnnjax.inspect.trace import trace
+from cnnjax.models import MODELS
 from cnnjax.models.contract import BrokenContract, check_apply, check_init
 from cnnjax.types import Array, Model, ModelState, Params, PyTree
 
 _STATE, _KEY = 1, 3  # positions among the arguments (params, model_state, image, key)
 _DRAWS = ("random_bits", "random_gamma", "rng_bit_generator", "rng_uniform", "threefry2x32")
 _number = itertools.count()
+
+
+def check_named(model: Model, image_shape: tuple[int, int, int], num_classes: int, *, name: str) -> None:
+    """The check that the network `name` of a config needs before a run: a short one where it is one of `MODELS`."""
+    (check_shipped if name in MODELS else check_model)(model, image_shape, num_classes, name=name)
 
 
 def check_shipped(model: Model, image_shape: tuple[int, int, int], num_classes: int, *, name: str) -> None:

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from cnnjax import devices
 from cnnjax.architectures import timing
 from cnnjax.bench import scaling
-from cnnjax.bench.collectives import read_collectives
+from cnnjax.bench.collectives import list_collectives, sum_up
 from cnnjax.commands import main
 from cnnjax.errors import RunError
 
@@ -25,11 +25,11 @@ def test_collectives_of_a_compiled_program():
     rows, whole = NamedSharding(mesh, PartitionSpec("data")), devices.replicated(mesh)
     x = jax.ShapeDtypeStruct((4 * n, 3), jnp.float32, sharding=rows)
     summed = jax.jit(lambda x: x.sum(axis=0), out_shardings=whole).lower(x).compile().as_text()
-    found = read_collectives(str(summed), n)
+    found = sum_up(list_collectives(str(summed), n))
     assert found.count == {"all-reduce": 1}
     assert (found.result_bytes, found.sent_bytes) == (12, round(2 * (n - 1) / n * 12))
     gathered = jax.jit(lambda x: x * 2, out_shardings=whole).lower(x).compile().as_text()
-    found = read_collectives(str(gathered), n)
+    found = sum_up(list_collectives(str(gathered), n))
     assert found.count == {"all-gather": 1}
     assert (found.result_bytes, found.sent_bytes) == (4 * n * 12, (n - 1) * 4 * 12)
 
@@ -39,12 +39,13 @@ def test_collectives_of_several_arrays_and_types():
   %all-reduce.1 = (f32[3,2]{1,0}, /*index=1*/bf16[4]{0}, pred[], f8e4m3fn[5]) all-reduce(%a, %b, %c, %d), channel_id=1
   %rs = f32[2]{0} reduce-scatter(%a), dimensions={0}
   %x = (f32[8]{0}, f32[8]{0}) collective-permute-start(%a)
+  %y = f32[8]{0} collective-permute-done(%x)
   %add = f32[9]{0} add(%a, %b), metadata={op_name="all-reduce(1)"}
 """
-    found = read_collectives(text, 4)
+    found = sum_up(list_collectives(text, 4))
     assert found.count == {"all-reduce": 1, "reduce-scatter": 1, "collective-permute": 1}
-    assert found.result_bytes == (24 + 8 + 1 + 5) + 8 + 64
-    assert found.sent_bytes == round(1.5 * 38 + 3 * 8 + 64)
+    assert found.result_bytes == (24 + 8 + 1 + 5) + 8 + 32
+    assert found.sent_bytes == round(1.5 * 38 + 3 * 8 + 32)
 
 
 def test_a_process_for_each_number_of_devices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -50,7 +50,7 @@ def test_phases_of_fresh_processes(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_the_fresh_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     began = time.time()
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(START._asdict())))
-    child(began)
+    child()
     moments = json.loads(capsys.readouterr().out)
     assert len(moments) == len(PHASES) and moments == sorted(moments)
     assert began <= moments[0] <= moments[-1] <= time.time()
