@@ -36,6 +36,7 @@ from cnnjax.preprocess import make_prepare, make_prepare_view
 from cnnjax.protocols.dense import make_dense
 from cnnjax.protocols.protocol import make_protocol, sized
 from cnnjax.sharding import divide, gather_in_training
+from cnnjax.shared import open_checkpoints
 from cnnjax.step import Dispatch, TrainStep, first_state, init_state, make_dispatch, make_train_step
 from cnnjax.tasks import balanced_weights, make_task, weigh_classes
 from cnnjax.train import Plan
@@ -302,7 +303,7 @@ def load_network(workdir: str | None, checkpoint: str = "latest", overrides: Seq
             (jnp.zeros(()), params, model_state, (), params if config.train.ema_decay else {}),
         )
     )
-    with contextlib.closing(Checkpoints(path)) as checkpoints:
+    with contextlib.closing(open_checkpoints(path)) as checkpoints:
         step, (params, model_state) = _restored(checkpoints, abstract, checkpoint)
     return Network(config, info, model, step, params, model_state)
 

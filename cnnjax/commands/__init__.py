@@ -61,8 +61,10 @@ def _outcome(argv: list[str]) -> tuple[int, str | None, bool]:
     try:
         command, rest = ("train", argv) if argv[0].startswith("-") else (argv[0], argv[1:])
         args = _parse(command, rest)
-        if hasattr(args, "coordinator"):
+        if getattr(_module(command), "SEVERAL_PROCESSES", False):
             _join(command, args)
+        else:
+            _check_alone(command, args)
         with _local(command, args) as args:
             return _module(command).run(args), None, False
     except BrokenPipeError:
@@ -94,6 +96,20 @@ def _join(command: str, args: argparse.Namespace) -> None:
     processes.join(place, facts, args.start_seconds)
 
 
+def _check_alone(command: str, args: argparse.Namespace) -> None:
+    """Raises UsageError where a command that one process does is started as one of several."""
+    flags = (args.coordinator, args.num_processes, args.process_id)
+    told = "by the flags" if flags != (None, None, None) else None
+    if not told and getattr(_module(command), "ONCE", False):
+        place = processes.find_place(*flags, os.environ)
+        told = place and f"by {place.source}: {place.num_processes} processes"
+    if told and args.num_processes != 1:
+        raise UsageError(
+            f"{command} is done by one process, on all its devices, and this is one of several (told {told}); start it "
+            "once, with --num_processes=1"
+        )
+
+
 def names() -> list[str]:
     """The commands there are, sorted; an underscore of the module's name is typed as a hyphen."""
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
@@ -122,16 +138,18 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} ('{self.prog} --help' lists the flags)")
 
 
-def _add_process_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "several processes", "start the same command in each; schedulers and Cloud TPUs tell these themselves"
-    )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, which listens there")
-    group.add_argument("--num_processes", type=int, metavar="N", help="how many there are; 1: this one trains alone")
-    group.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0; that writes and prints")
-    group.add_argument(
-        "--start_seconds", type=float, default=300.0, metavar="S", help="how long to wait for the others (300)"
-    )
+def _add_process_arguments(parser: argparse.ArgumentParser, *, shown: bool) -> None:
+    """The flags of several processes; not `shown` in the help of a command that is for one, which refuses them."""
+    title = ("several processes", "start the same command in each; schedulers and Cloud TPUs tell these themselves")
+    group = parser.add_argument_group(*title if shown else ())
+
+    def add(flag: str, kind: type, metavar: str, text: str, default: float | None = None) -> None:
+        group.add_argument(flag, type=kind, metavar=metavar, default=default, help=text if shown else argparse.SUPPRESS)
+
+    add("--coordinator", str, "HOST:PORT", "of process 0, which listens there")
+    add("--num_processes", int, "N", "how many there are; 1: this one trains alone")
+    add("--process_id", int, "I", "which one this is, from 0; that writes and prints")
+    add("--start_seconds", float, "S", "how long to wait for the others (300)", 300.0)
 
 
 def _parse(command: str, argv: list[str]) -> argparse.Namespace:
@@ -151,8 +169,7 @@ def _parse(command: str, argv: list[str]) -> argparse.Namespace:
         help="the folder of the run" + ("; several: give it again" if several else ""),
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    if getattr(module, "SEVERAL_PROCESSES", False):
-        _add_process_arguments(parser)
+    _add_process_arguments(parser, shown=getattr(module, "SEVERAL_PROCESSES", False))
     module.add_arguments(parser)
     args = parser.parse_args([token for token in argv if not token.startswith("--config.")])
     args.workdirs = args.workdir or []

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cnnjax.types import Split
 
 SEVERAL_WORKDIRS = True
+ONCE = True  # each of several processes would do all of it again
 PROTOCOLS = ("single", "center", "tencrop", "dense", "multiscale", "tta")
 FOLDER = "evaluation"  # below the workdir, of the figures
 

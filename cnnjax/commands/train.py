@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from cnnjax.stopping import Stop, stopping_at_once
 
     if args.dry_run:
+        if not processes.is_first():
+            return 0
         configs = member_configs(config) if is_ensemble(config) else [config]
         print(parts.describe(configs[0]))
         if is_ensemble(config):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnjax import processes
 from cnnjax.commands import main, names
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,8 @@ def test_help_does_not_import_jax_or_numpy():
         (["evaluate"], 2, "no workdir given"),
         (["evaluate", "--workdir=/nowhere"], 1, "/nowhere holds no run"),
         (["evaluate", "--workdir=x", "--split=tset"], 2, "invalid choice: 'tset'"),
+        (["evaluate", "--workdir=x", "--num_processes=2"], 2, "evaluate is done by one process"),
+        (["evaluate", "--workdir=/nowhere", "--num_processes=1"], 1, "/nowhere holds no run"),
         (["predict", "--workdir=x"], 2, "required: IMAGE"),
         (["predict", "--workdir=x", "/nowhere.png"], 1, "no picture at /nowhere.png"),
     ],
@@ -147,6 +150,19 @@ def test_dry_run_tells_and_writes_nothing(capsys, tmp_path: Path):
     )  # fmt: skip
     assert code == 0 and not (tmp_path / "run").exists()
     assert '"batch_size": 64' in out and "650" in out and "steps per epoch" in out and "memory" in out
+
+
+def test_of_several_processes_one_tells_of_a_dry_run(capsys, monkeypatch):
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    assert run(capsys, "--config=experiments/logistic_digits.py", "--dry_run") == (0, "", "")
+
+
+def test_evaluation_is_done_once_under_a_scheduler(capsys, monkeypatch):
+    for name, value in {"COORDINATOR_ADDRESS": "host:1", "NUM_PROCESSES": "2", "PROCESS_ID": "0"}.items():
+        monkeypatch.setenv(f"JAX_{name}", value)
+    code, _, err = run(capsys, "evaluate", "--workdir=/nowhere")
+    assert code == 2 and "(told by JAX_* in the environment: 2 processes); start it once" in err
+    assert "holds no run" in run(capsys, "evaluate", "--workdir=/nowhere", "--num_processes=1")[2]
 
 
 def test_experiments_lists_each_with_its_result(capsys):
