@@ -4,6 +4,7 @@
 from cnnjax.layers.adaptive import adaptive_avg_pool2d, adaptive_max_pool2d, global_avg_pool2d, global_max_pool2d
 from cnnjax.layers.conv import Conv, conv2d
 from cnnjax.layers.dropout import dropout
+from cnnjax.layers.enlarge import EnlargeConv, enlarge_conv2d, repeat_pixels
 from cnnjax.layers.filters import KERNELS, apply_filter
 from cnnjax.layers.fully_connected import FullyConnected
 from cnnjax.layers.im2col import col2im, conv2d_im2col, im2col
@@ -29,6 +30,7 @@ __all__ = [
     "AvgPool",
     "BatchNorm",
     "Conv",
+    "EnlargeConv",
     "FullyConnected",
     "GlobalAvgPool",
     "GlobalMaxPool",
@@ -45,12 +47,14 @@ __all__ = [
     "conv2d_im2col",
     "dirac",
     "dropout",
+    "enlarge_conv2d",
     "global_avg_pool2d",
     "global_max_pool2d",
     "im2col",
     "local_response_norm",
     "max_pool2d",
     "max_unpool2d",
+    "repeat_pixels",
     "weighted_avg_pool2d",
     "whitening_kernel",
 ]

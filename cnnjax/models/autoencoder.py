@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnjax.errors import UsageError, unknown
-from cnnjax.layers import Conv
+from cnnjax.layers import Conv, EnlargeConv
 from cnnjax.models.adapter import from_linen
 from cnnjax.types import Array, Model, Outputs, Params
 
@@ -27,12 +27,6 @@ DECODERS = ("resize", "depth_to_space")
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"sigmoid": nn.sigmoid, "none": lambda x: x}
 
 Half = Callable[[Params, Array], Array]
-
-
-def repeat_pixels(x: Array) -> Array:
-    """[B,H,W,C] to [B,2H,2W,C], each pixel as 2x2 equal ones."""
-    # On a CPU repeating is faster than jax.image.resize(..., "nearest"), and so is its gradient.
-    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
 def depth_to_space(x: Array) -> Array:
@@ -89,7 +83,7 @@ class _Decoder(nn.Module):
     def _enlarged(self, x: Array, features: int, name: str) -> Array:
         """Twice as high and wide, with `features` channels."""
         if self.decoder == "resize":
-            return Conv(features, 3, padding=1, name=name)(repeat_pixels(x))
+            return EnlargeConv(features, name=name)(x)
         return depth_to_space(Conv(4 * features, 3, padding=1, name=name)(x))
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UsageError
-from cnnjax.models.autoencoder import autoencoder, depth_to_space, make_halves, repeat_pixels
+from cnnjax.models.autoencoder import autoencoder, depth_to_space, make_halves
 from cnnjax.models.check import check_model
 
 SMALL = {"latent": 3, "widths": (2, 4)}
@@ -19,11 +19,7 @@ def trace(model, shape):
     return params, jax.eval_shape(lambda p, x: model.apply(p, {}, x, train=False)[0], params, image)
 
 
-def test_repeated_and_rearranged_pixels_by_hand():
-    x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
-    np.testing.assert_array_equal(
-        repeat_pixels(x)[0, :, :, 0], [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
-    )
+def test_rearranged_pixels_by_hand():
     # One pixel of 4 places x 2 channels: place (i, j) of the block holds channels 2 (2i + j) and the next.
     block = depth_to_space(jnp.arange(8.0).reshape(1, 1, 1, 8))
     np.testing.assert_array_equal(block[0], [[[0, 1], [2, 3]], [[4, 5], [6, 7]]])
