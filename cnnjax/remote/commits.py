@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from cnnjax.errors import UsageError
+from cnnjax.remote.stage import CHECKPOINTS
 from cnnjax.remote.store import Content, Entry, Store, several
 
 FOLDER = ".remote/commits"
@@ -70,7 +71,7 @@ def checkpoint_of(path: str) -> str | None:
     """The checkpoint that an object is a file of, committed or not."""
     parts = path.split("/")
     for i, part in enumerate(parts[:-2]):
-        if part == "checkpoints" and parts[i + 1].isdigit():
+        if part == CHECKPOINTS and parts[i + 1].isdigit():
             return "/".join(parts[: i + 2])
     return None
 

@@ -45,6 +45,17 @@ def stage_of(tmp_path: Path, machine: str) -> Path:
     return folder
 
 
+def test_a_run_in_a_bucket_is_read_on_another_machine(bucket, machine, monkeypatch, capsys):
+    monkeypatch.setattr("cnnjax.pictures.draw", lambda *args, **options: None)
+    assert main([*TRAIN, f"--workdir={URL}"]) == 0
+    machine("b")
+    code, out, _ = run(capsys, "evaluate", f"--workdir={URL}", "--json")
+    results = json.loads(bucket.objects["b/runs/one/results.json"][0])
+    assert code == 0 and json.loads(out)["accuracy"] == results["last"]["test"]["accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.optimized
 def test_a_run_stopped_here_goes_on_elsewhere_bit_for_bit_and_is_read_from_a_third(
     bucket, machine, tmp_path, monkeypatch, capsys, caplog
 ):
