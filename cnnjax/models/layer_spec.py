@@ -162,10 +162,9 @@ class _Chain(nn.Module):
                 x = layer(x, name)
             except UsageError:
                 raise
-            except (ArithmeticError, TypeError, ValueError) as error:  # local_response_norm(0)
-                raise UsageError(
-                    f"layer {name}: {type(error).__name__}: {str(error)[:200]}; mend its arguments"
-                ) from error
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # local_response_norm(0)
+                told = f"given {list(x.shape)}: {type(error).__name__}: {str(error)[:200]}"
+                raise UsageError(f"layer {name}, {told}; mend its arguments or the layers before it") from error
         return {"logits": x}
 
 

@@ -95,6 +95,7 @@ def test_layers_counted_by_hand(text, shape, expected):
         ("(" * 5000, "is no layer or chain of layers"),
         ("conv(3, 6, 9)", "layer conv: a 9x9 window needs a map of at least 9x9"),
         ("conv(3, 6, 9)", "; the smallest that works is 9x9"),
+        ("global_avg_pool > global_avg_pool", "layer global_avg_pool2, given [1, 3]: IndexError"),
     ],
 )
 def test_what_is_wrong_is_one_line(text, message):
