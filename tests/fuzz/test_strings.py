@@ -118,6 +118,6 @@ def test_schedules_and_protocols(changes: dict[str, str]):
 def test_what_it_found():
     config: Any = load_config("experiments/default.py", ["--config.model.hidden=None"])
     assert config.model.hidden is None
-    with pytest.raises(UsageError, match="layer local_response_norm: ZeroDivisionError"):
+    with pytest.raises(UsageError, match=r"layer local_response_norm, given .*: ZeroDivisionError"):
         model = parse_layers("local_response_norm(0)")
         jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32))
