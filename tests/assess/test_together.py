@@ -28,7 +28,7 @@ SHAPE = (8, 8, 1)
 def member(tiny, seed: int, *overrides: str, names=("0", "1", "2"), hidden=8) -> Member:
     config = tiny(f"seed={seed}", f"model.hidden=({hidden},)", *overrides)
     model = build_model(config, 3)
-    params, state = model.init(jax.random.key(seed), jnp.zeros((1, *SHAPE)))
+    params, state = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, *SHAPE)))
     info = DatasetInfo("synthetic", names, SHAPE, {})
     return Member(f"m{seed}", Path(f"m{seed}"), Network(config, info, model, 6, params, state))
 

@@ -11,8 +11,6 @@ from cnnjax.augment import AugmentFn, make_augment, make_mix
 from cnnjax.errors import UsageError
 from experiments import default
 
-pytestmark = pytest.mark.optimized
-
 COUNT = 24
 ON: dict[str, Any] = {
     "mirror": 0.5,
@@ -63,6 +61,7 @@ def test_each_switch_changes_images_by_their_own_keys(key: str):
     assert len(np.unique(augment(keys(), copies), axis=0)) > 1
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("switches", [{"contrast": 0.3}, ON], ids=["contrast", "all"])
 def test_a_row_depends_on_its_key_and_pixels_alone(switches: dict[str, Any]):
     """Bit for bit: the batch size, the place in the batch and the number of devices change nothing."""
@@ -70,7 +69,7 @@ def test_a_row_depends_on_its_key_and_pixels_alone(switches: dict[str, Any]):
     own, images = keys()[:8], IMAGES[:8]
     whole = np.asarray(augment(own, images))
     assert whole.dtype == np.float32
-    for size in (1, 3):
+    for size in (1, 3) if len(switches) == 1 else ():  # each is compiled: for all of them two halves must do
         for first in range(0, 8 - size + 1, size):
             rows = slice(first, first + size)
             np.testing.assert_array_equal(augment(own[rows], images[rows]), whole[rows])
@@ -97,6 +96,7 @@ def test_compiles_once():
     assert count == 1
 
 
+@pytest.mark.optimized
 def test_they_act_in_the_order_of_the_keys():
     """A square cut out last is blank whatever came before; brightness first adds to all."""
     seen = changed(brightness=0.2, cutout=8)

@@ -9,8 +9,6 @@ import pytest
 
 from cnnjax.augment import erase
 
-pytestmark = pytest.mark.optimized
-
 WHITE = np.ones((1, 1, 1), np.float32)
 
 

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,7 @@ def test_against_the_reference_network():
     functional = torch.nn.functional
     model = get_model("airbench", SMALL, num_classes=4)
     images = np.random.default_rng(0).normal(size=(5, 15, 15, 3)).astype(np.float32)
-    params, state = model.init(jax.random.key(1), jnp.asarray(images))
+    params, state = jax.jit(model.init)(jax.random.key(1), jnp.asarray(images))
     params = jax.tree.map(lambda p: p + 0.05 * jax.random.normal(jax.random.key(2), p.shape), params)
 
     def kernel(name, conv):
@@ -47,14 +49,14 @@ def test_against_the_reference_network():
         x = norm(functional.max_pool2d(functional.conv2d(x, kernel(name, "conv1"), padding="same"), 2), name, 1)
         x = norm(functional.conv2d(x, kernel(name, "conv2"), padding="same"), name, 2)
     x = functional.max_pool2d(x, 3).flatten(1) @ torch.tensor(np.asarray(params["output"]["kernel"])) / 9
-    got = model.apply(params, state, jnp.asarray(images), train=True)[0]["logits"]
+    got = jax.jit(partial(model.apply, train=True))(params, state, jnp.asarray(images))[0]["logits"]
     np.testing.assert_allclose(got, x.numpy(), rtol=1e-3, atol=1e-5)
 
 
 def test_starts_from_the_data_and_keeps_its_whitening_filters():
     model = get_model("airbench", SMALL, num_classes=4)
     images = jax.random.normal(jax.random.key(0), (16, 12, 12, 3))
-    params, state = model.init(jax.random.key(1), images)
+    params, state = jax.jit(model.init)(jax.random.key(1), images)
     assert model.init_from_data is not None
     begun, same_state = model.init_from_data(params, state, images)
     np.testing.assert_array_equal(begun["stem"]["kernel"], whitening_kernel(images, 2))
@@ -64,7 +66,7 @@ def test_starts_from_the_data_and_keeps_its_whitening_filters():
     def loss(params):
         return model.apply(params, state, images, train=True)[0]["logits"].var()
 
-    grads = jax.grad(loss)(begun)
+    grads = jax.jit(jax.grad(loss))(begun)
     assert (
         not grads["stem"]["kernel"].any() and grads["stem"]["bias"].any() and grads["stage1"]["conv1"]["kernel"].any()
     )
@@ -72,13 +74,12 @@ def test_starts_from_the_data_and_keeps_its_whitening_filters():
 
 
 def test_first_filters_pass_their_channel_on():
-    params = get_model("airbench", SMALL, num_classes=4).init(jax.random.key(0), jnp.zeros((1, 12, 12, 3)))[0]
-    wide = np.asarray(
-        get_model("airbench", {"widths": (30,)}, num_classes=4).init(jax.random.key(0), jnp.zeros((1, 12, 12, 3)))[0][
-            "stage1"
-        ]["conv1"]["kernel"]
-    )
+    def first(width):
+        model = get_model("airbench", {"widths": (width,)}, num_classes=4)
+        init = jax.jit(lambda key: model.init(key, jnp.zeros((1, 12, 12, 3)))[0]["stage1"]["conv1"]["kernel"])
+        return np.asarray(init(jax.random.key(0)))
+
+    wide, narrow = first(30), first(8)
     np.testing.assert_array_equal(wide[1, 1, :, :24], np.eye(24))
     assert wide[..., 24:].all() and np.abs(wide[..., 24:]).max() <= 1 / np.sqrt(9 * 24)
-    narrow = np.asarray(params["stage1"]["conv1"]["kernel"])
     assert narrow.sum() == 8 and (narrow[1, 1] == np.eye(24, 8)).all()

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,11 +74,11 @@ def test_the_halves_make_the_whole(decoder):
     arguments = {**SMALL, "decoder": decoder, "activation": "none"}
     model = autoencoder(**arguments)
     image = jax.random.uniform(jax.random.key(1), (3, 8, 12, 3))
-    params, _ = model.init(jax.random.key(0), image)
-    outputs, _ = model.apply(params, {}, image, train=False)
+    params, _ = jax.jit(model.init)(jax.random.key(0), image)
+    outputs, _ = jax.jit(partial(model.apply, train=False))(params, {}, image)
     encode, decode = make_halves((8, 12, 3), **arguments)
-    np.testing.assert_array_equal(encode(params, image), outputs["latent"])
-    np.testing.assert_array_equal(decode(params, outputs["latent"]), outputs["recon"])
+    np.testing.assert_array_equal(jax.jit(encode)(params, image), outputs["latent"])
+    np.testing.assert_array_equal(jax.jit(decode)(params, outputs["latent"]), outputs["recon"])
     assert float(jnp.std(outputs["recon"])) > 0
 
 
@@ -85,26 +87,29 @@ def test_a_variational_one_draws_in_training_and_gives_the_mean_otherwise():
     model = autoencoder(**arguments)
     check_model(model, (8, 8, 1), 10, name="autoencoder")
     image = jax.random.uniform(jax.random.key(1), (500, 8, 8, 1))
-    params, _ = model.init(jax.random.key(0), image)
-    still, _ = model.apply(params, {}, image, train=False)
-    drawn, _ = model.apply(params, {}, image, train=True, key=jax.random.key(2))
+    params, _ = jax.jit(model.init)(jax.random.key(0), image[:1])
+    still, _ = jax.jit(partial(model.apply, train=False))(params, {}, image)
+    draw = jax.jit(lambda key: model.apply(params, {}, image, train=True, key=key)[0])
+    drawn = draw(jax.random.key(2))
     np.testing.assert_array_equal(still["latent"], still["latent_mean"])
     np.testing.assert_array_equal(drawn["latent_mean"], still["latent_mean"])
-    again, other = (model.apply(params, {}, image, train=True, key=jax.random.key(k))[0] for k in (2, 3))
+    again, other = (draw(jax.random.key(k)) for k in (2, 3))
     np.testing.assert_array_equal(again["latent"], drawn["latent"])
     assert not np.array_equal(other["latent"], drawn["latent"])
     noise = (drawn["latent"] - still["latent"]) / jnp.exp(still["latent_log_variance"] / 2)
     assert abs(float(noise.mean())) < 0.1 and abs(float(noise.std()) - 1) < 0.05  # 1,500 standard normal draws
     encode, decode = make_halves((8, 8, 1), **arguments)
-    np.testing.assert_allclose(encode(params, image[:2]), still["latent"][:2], atol=1e-6)
-    np.testing.assert_allclose(decode(params, drawn["latent"][:2]), drawn["recon"][:2], atol=1e-6)
+    np.testing.assert_allclose(jax.jit(encode)(params, image[:2]), still["latent"][:2], atol=1e-6)
+    np.testing.assert_allclose(jax.jit(decode)(params, drawn["latent"][:2]), drawn["recon"][:2], atol=1e-6)
 
 
 def test_the_sigmoid_keeps_pixels_in_range_and_none_leaves_them():
     image = jnp.full((1, 8, 8, 1), 100.0)
     bare, bounded = (autoencoder(activation=activation, **SMALL) for activation in ("none", "sigmoid"))
-    params, _ = bare.init(jax.random.key(0), image)
-    free, kept = (model.apply(params, {}, image, train=False)[0]["recon"] for model in (bare, bounded))
+    params, _ = jax.jit(bare.init)(jax.random.key(0), image)
+    free, kept = (
+        jax.jit(partial(model.apply, train=False))(params, {}, image)[0]["recon"] for model in (bare, bounded)
+    )
     assert float(jnp.max(jnp.abs(free))) > 1
     np.testing.assert_allclose(kept, jax.nn.sigmoid(free), rtol=1e-6)
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -32,7 +33,7 @@ IMAGE = jax.random.normal(jax.random.key(1), (4, 2, 2, 1))
 
 
 def started(model: Model) -> Any:
-    params, state = model.init(jax.random.key(0), IMAGE)
+    params, state = jax.jit(model.init)(jax.random.key(0), IMAGE)
     return params, jax.tree.map(lambda x: x + 0.3, state)  # statistics that are not the batch's
 
 
@@ -42,15 +43,20 @@ def frozen(model: Model, *patterns: str) -> tuple[Model, list[str], Any, Any]:
     return freeze(model, params, paths), paths, params, state
 
 
+def run(model: Model, params: Any, state: Any, *, train: bool = True) -> Any:
+    return jax.jit(partial(model.apply, train=train))(params, state, IMAGE)
+
+
 def test_frozen_statistics_stay_and_are_used_and_the_others_move():
     model = from_linen(Net())
     held, _, params, state = frozen(model, "first", "bn1")
-    outputs, new = held.apply(params, state, IMAGE, train=True)
+    outputs, new = run(held, params, state)
     before, after = state["batch_stats"], new["batch_stats"]
     assert all(np.array_equal(after["bn1"][name], before["bn1"][name]) for name in ("mean", "var"))
     assert not np.allclose(after["bn2"]["mean"], before["bn2"]["mean"])
     # The same by hand: bn1 by its running statistics, bn2 by the batch's.
-    x = IMAGE.reshape(4, -1) @ params["first"]["kernel"] + params["first"]["bias"].reshape(1, -1)
+    params, before = jax.tree.map(np.asarray, (params, before))
+    x = np.asarray(IMAGE).reshape(4, -1) @ params["first"]["kernel"] + params["first"]["bias"].reshape(1, -1)
     x = (x - before["bn1"]["mean"].reshape(1, -1)) / np.sqrt(before["bn1"]["var"].reshape(1, -1) + 1e-5)
     x = x @ params["second"]["kernel"]
     x = (x - x.mean(0, keepdims=True)) / np.sqrt(x.var(0, keepdims=True) + 1e-5)
@@ -61,14 +67,14 @@ def test_frozen_statistics_stay_and_are_used_and_the_others_move():
 def test_all_frozen_but_the_output_is_the_evaluated_network():
     model = from_linen(Net())
     held, _, params, state = frozen(model, "*", "!output")
-    outputs, new = held.apply(params, state, IMAGE, train=True)
-    np.testing.assert_allclose(outputs["logits"], model.apply(params, state, IMAGE, train=False)[0]["logits"])
+    outputs, new = run(held, params, state)
+    np.testing.assert_allclose(outputs["logits"], run(model, params, state, train=False)[0]["logits"])
     jax.tree.map(np.testing.assert_array_equal, new, state)
 
 
 def test_a_layer_frozen_in_part_keeps_learning_its_statistics():
     held, _, params, state = frozen(from_linen(Net()), "bn1/scale")
-    assert not np.allclose(held.apply(params, state, IMAGE, train=True)[1]["batch_stats"]["bn1"]["mean"], 0.3)
+    assert not np.allclose(run(held, params, state)[1]["batch_stats"]["bn1"]["mean"], 0.3)
 
 
 def test_gradients_of_frozen_parameters_are_zero_and_cost_nothing():
@@ -78,7 +84,7 @@ def test_gradients_of_frozen_parameters_are_zero_and_cost_nothing():
     def loss(net: Model):
         return lambda params: jnp.sum(net.apply(params, state, IMAGE, train=True)[0]["logits"] ** 2)
 
-    grads = jax.grad(loss(held))(params)
+    grads = jax.jit(jax.grad(loss(held)))(params)
     flat = dict(zip(param_paths(params), jax.tree.leaves(grads), strict=True))
     assert all(np.any(g) != (path in paths) for path, g in flat.items())
 

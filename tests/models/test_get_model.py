@@ -34,7 +34,7 @@ def test_a_model_by_module_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "outside_package.py").write_text(PLAIN)
     monkeypatch.syspath_prepend(tmp_path)
     model = get_model("outside_package:net", {"width": 4}, num_classes=3)
-    params, _ = model.init(jax.random.key(0), jnp.zeros((1, 2, 2, 1)))
+    params, _ = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2, 2, 1)))
     assert params["w2"].shape == (4, 3)
     sys.modules.pop("outside_package")
 

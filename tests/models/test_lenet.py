@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,10 @@ def network(arguments: dict) -> tuple[Model, dict]:
     model, rng = get_model("lenet5", arguments, num_classes=10), np.random.default_rng(0)
     params, _ = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1))))
     return model, jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), params)
+
+
+def run(model: Model, params: dict, image: Array):
+    return jax.jit(partial(model.apply, train=False))(params, {}, image)
 
 
 def random_image(*shape: int) -> Array:
@@ -91,7 +97,7 @@ def test_a_sparse_map_sees_only_the_maps_of_its_column():
 def test_trainable_subsampling_by_hand():
     model, params = network({"pool": "trainable"})
     params["s2"] = {"coefficient": jnp.full(6, 0.25), "bias": jnp.full(6, 0.5)}
-    outputs = model.apply(params, {}, random_image(1, 32, 32, 1), train=False)[0]
+    outputs = run(model, params, random_image(1, 32, 32, 1))[0]
     four = np.asarray(outputs["c1"]).reshape(14, 2, 14, 2, 6).sum((1, 3))
     want = 1.7159 * np.tanh(2 / 3 * (0.25 * four + 0.5))
     np.testing.assert_allclose(outputs["s2"][0], want, rtol=1e-5, atol=1e-6)
@@ -101,7 +107,7 @@ def test_pools_by_name():
     image = random_image(1, 32, 32, 1)
     for pool, reduce in (("average", np.mean), ("max", np.max)):
         model, params = network({"pool": pool})
-        outputs, _ = model.apply(params, {}, image, train=False)
+        outputs, _ = run(model, params, image)
         four = np.asarray(outputs["c1"]).reshape(14, 2, 14, 2, 6)
         np.testing.assert_allclose(outputs["s2"][0], reduce(four, axis=(1, 3)), rtol=1e-5, atol=1e-6)
 
@@ -119,7 +125,7 @@ def test_rbf_logits_are_minus_the_squared_distances():
     model, params = network({"head": "rbf"})
     assert "output" not in params
     image = random_image(2, 32, 32, 1)
-    outputs, _ = model.apply(params, {}, image, train=False)
+    outputs, _ = run(model, params, image)
     f6 = np.asarray(outputs["f6"], np.float64)
     want = [[-sum((f6[b, j] - DIGIT_CODES[k, j]) ** 2 for j in range(84)) for k in range(10)] for b in range(2)]
     np.testing.assert_allclose(outputs["logits"], want, rtol=1e-5)
@@ -134,10 +140,10 @@ def test_cross_entropy_of_the_rbf_head_is_equation_9():
 def test_a_larger_input_has_the_same_parameters_and_averages_c5():
     model, params = network({})
     image = random_image(1, 36, 44, 1)
-    outputs, _ = model.apply(params, {}, image, train=False)
+    outputs, _ = run(model, params, image)
     assert outputs["c5"].shape == (1, 2, 4, 120)
     # Each position of C5 is what the network gives for the 32x32 window there, 4 pixels apart.
-    window, _ = model.apply(params, {}, image[:, 4:36, 8:40], train=False)
+    window, _ = run(model, params, image[:, 4:36, 8:40])
     np.testing.assert_allclose(outputs["c5"][:, 1, 2], window["c5"][:, 0, 0], rtol=1e-4, atol=1e-6)
     mean = np.asarray(outputs["c5"]).mean((1, 2))
     want = scaled_tanh(mean @ params["f6"]["kernel"] + params["f6"]["bias"].reshape(1, -1))

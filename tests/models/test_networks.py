@@ -64,8 +64,9 @@ def test_one_neuron_is_the_lectures_logistic_regression():
 def test_dropout_works_in_training_only():
     model = get_model("mlp", {"hidden": (64,), "dropout_rate": 0.5}, num_classes=3)
     image = jnp.ones((2, 4, 4, 1))
-    params, _ = model.init(jax.random.key(0), image)
+    params, _ = jax.jit(model.init)(jax.random.key(0), image)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def logits(train, seed):
         return model.apply(params, {}, image, train=train, key=jax.random.key(seed))[0]["logits"]
 

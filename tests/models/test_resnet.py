@@ -19,10 +19,9 @@ from cnnjax.models.check import check_model
 from cnnjax.models.resnet import resnet, resnet_cifar
 
 KEY = jax.random.key(0)
-CIFAR = {20: (269_722, 272_474, 40.55), 32: (464_154, 466_906, 68.86), 44: (658_586, 661_338, 97.17),
-         56: (853_018, 855_770, 125.49), 110: (1_727_962, 1_730_714, 252.89)}  # fmt: skip
-IMAGENET = {18: (11_689_512, 1.814, 1.814), 34: (21_797_672, 3.664, 3.664), 50: (25_557_032, 3.858, 4.089),
-            101: (44_549_160, 7.570, 7.801), 152: (60_192_808, 11.282, 11.514)}  # fmt: skip
+# The smaller networks' counts are in test_reference.py, against XLA's as well; it takes these when asked for --slow.
+CIFAR = {110: (1_727_962, 1_730_714, 252.89)}
+IMAGENET = {101: (44_549_160, 7.570, 7.801), 152: (60_192_808, 11.282, 11.514)}
 
 
 def shapes(model, *shape):
@@ -224,7 +223,8 @@ def test_zero_init_residual_starts_as_the_shortcut_alone():
 
 @pytest.mark.parametrize("options", [{}, {"scan": True}, {"skip": False}, {"batch_norm": False}], ids=str)
 def test_the_contract_is_kept(options):
-    check_model(resnet_cifar(num_classes=10, depth=20, **options), (32, 32, 3), 10, name="resnet_cifar")
+    depth = 20 if "scan" in options else 8
+    check_model(resnet_cifar(num_classes=10, depth=depth, **options), (32, 32, 3), 10, name="resnet_cifar")
 
 
 def test_the_contract_is_kept_at_imagenets_size():

@@ -17,10 +17,15 @@ from cnnjax.protocols.dense import as_kernel, make_dense
 
 
 def started(model, shape):
-    params, state = model.init(jax.random.key(0), jnp.zeros((1, *shape)))
-    keys = iter(jax.random.split(jax.random.key(1), 99))
-    noisy = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(next(keys), x.shape), params)  # biases too
-    return noisy, state
+    """Parameters and state at random, biases too."""
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    params, state = jax.eval_shape(model.init, jax.random.key(0), image)
+    rng = np.random.default_rng(1)
+
+    def draw(x):
+        return rng.normal(0, np.prod(x.shape[:-1]) ** -0.5, x.shape).astype(np.float32)
+
+    return jax.tree.map(draw, params), jax.tree.map(lambda x: np.ones(x.shape, np.float32), state)
 
 
 @cache
@@ -100,7 +105,8 @@ def test_the_large_networks_fit_larger_pictures():
     for name, options, side in (("vgg", {}, 224), ("alexnet", {}, 227), ("alexnet_one_tower", {}, 224)):
         model = get_model(name, options, num_classes=11)
         image = jax.ShapeDtypeStruct((2, 288, 320, 3), jnp.float32)
-        params, state = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
+        picture = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        params, state = jax.eval_shape(model.init, jax.random.key(0), picture)
         dense = make_dense(model, (side, side, 3))
         outputs = jax.eval_shape(partial(dense.apply, train=False), params, state, image)[0]
         assert outputs["logits"].shape == (2, 11) and outputs["fc6"].ndim == 4, name
@@ -129,8 +135,8 @@ def test_a_network_that_flattens_by_itself_is_told():
     model = from_linen(_OwnReshape())
     params, state = started(model, (4, 4, 1))
     with pytest.raises(UsageError, match=r"does not take 6x6 pictures.*layers\.FullyConnected"):
-        make_dense(model, (4, 4, 1)).apply(params, state, random(1, 6, 6, 1), train=False)
+        answer(make_dense(model, (4, 4, 1)), params, state, random(1, 6, 6, 1))
     with pytest.raises(UsageError, match="no score map"):
         model = get_model("autoencoder", {"latent": 2, "widths": (2,)}, num_classes=3)
         params, state = started(model, (8, 8, 1))
-        make_dense(model, (8, 8, 1)).apply(params, state, random(1, 8, 8, 1), train=False)
+        answer(make_dense(model, (8, 8, 1)), params, state, random(1, 8, 8, 1))

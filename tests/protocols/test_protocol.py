@@ -51,7 +51,7 @@ def test_pictures_are_read_at_the_size_wanted(tiny):
 
 def parts(config):
     model = build_model(config, 3)
-    params, state = model.init(jax.random.key(1), jnp.zeros((1, 8, 8, 1)))
+    params, state = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 8, 8, 1)))
 
     def load(data):
         return load_dataset(data, ("test",)).splits["test"]
@@ -65,6 +65,7 @@ def test_ten_crops_of_a_padded_last_batch_against_a_loop(tiny, averaging):
     model, params, state, load = parts(config)
     split = load(sized(config.data, (10, 10)))
     assert len(split.label) % config.data.eval_batch_size  # the last batch is padded
+    apply = jax.jit(lambda image: model.apply(params, state, image[None], train=False)[0]["logits"][0])
     expected = []
     for image in split.image:
         total = 0
@@ -72,7 +73,7 @@ def test_ten_crops_of_a_padded_last_batch_against_a_loop(tiny, averaging):
             for top, left in ((0, 0), (0, 2), (2, 0), (2, 2), (1, 1)):
                 crop = image[top : top + 8, left : left + 8]
                 crop = (crop[:, ::-1] if flip else crop) / np.float32(255) - np.float32(0.3)
-                logits = model.apply(params, state, jnp.asarray(crop)[None], train=False)[0]["logits"][0]
+                logits = apply(crop)
                 total = total + (jax.nn.softmax(logits) if averaging == "probabilities" else logits) / 10
         expected.append(np.asarray(total))
     got = build_logits(config, model, (8, 8, 1), make_mesh())(params, state, load)

@@ -58,7 +58,7 @@ def test_augmented_views_are_a_function_of_seed_example_and_view(tiny):
     mean = (0.0,)
     got = shown(views.augmented(config.augment, mean, seed=3, num_views=4))
     np.testing.assert_array_equal(got[0], IMAGE)
-    one = make_augment(config.augment, mean)
+    one = jax.jit(make_augment(config.augment, mean))
     for view in range(1, 4):
         for example in range(2):
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), views.VIEW_STREAM), view)

@@ -96,9 +96,9 @@ def test_jitter_lets_the_border_count_as_well():
 
 def test_a_convolutional_network_of_linen():
     model = simple_cnn(num_classes=4, widths=(4,), dense=8)
-    params, state = model.init(jax.random.key(0), jnp.zeros((1, *SIZE)))
+    params, state = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *SIZE)))
     image = (jax.random.uniform(jax.random.key(1), (64, *SIZE)) - 0.4) / 0.25
-    usual = np.asarray(model.apply(params, state, image, train=False)[0]["logits"])
+    usual = np.asarray(jax.jit(partial(model.apply, train=False))(params, state, image)[0]["logits"])
     found = dream(
         model, params, state, "logits", [0, 3], jax.random.key(0), canvas=frequency_canvas(SIZE), num_steps=60, **PLAIN
     )

@@ -14,7 +14,7 @@ KEY = jax.random.key(0)
 
 
 def made(model, shape):
-    return model.init(KEY, jnp.zeros((1, *shape)))
+    return jax.jit(model.init)(KEY, jnp.zeros((1, *shape)))
 
 
 class Backwards(nn.Module):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Explanations of a network trained on an object at a known place: they find it, and change with the weights."""
 
+from functools import cache
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -57,7 +58,7 @@ def scenes(seed: int, n: int):
 def planted() -> Planted:
     model = from_linen(_Net())
     image, label, _ = scenes(0, 512)
-    fresh, _ = model.init(jax.random.key(0), image[:1])
+    fresh, _ = jax.jit(model.init)(jax.random.key(0), image[:1])
     tx = optax.adam(1e-2)
 
     @jax.jit
@@ -74,7 +75,8 @@ def planted() -> Planted:
         rows = slice(i % 8 * 64, i % 8 * 64 + 64)
         params, opt_state = step(params, opt_state, image[rows], label[rows])
     test, truth, inside = scenes(1, 32)
-    right = np.asarray(model.apply(params, {}, test, train=False)[0]["logits"].argmax(axis=1) == truth)
+    logits = jax.jit(lambda image: model.apply(params, {}, image, train=False)[0]["logits"])(test)
+    right = np.asarray(logits.argmax(axis=1) == truth)
     assert right.mean() > 0.9
     return Planted(model, params, test[right], np.asarray(truth)[right], inside[right])
 
@@ -123,30 +125,36 @@ METHODS = {
 }
 
 
+@pytest.fixture(scope="module")
+def explained(planted):
+    """The maps [B,H,W] of a method on the trained network, each made once."""
+    return cache(lambda name: np.asarray(METHODS[name](planted, planted.params)))
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_the_hottest_pixels_lie_on_the_object(planted, name):
-    maps = np.abs(METHODS[name](planted, planted.params)).reshape(len(planted.image), -1)
+def test_the_hottest_pixels_lie_on_the_object(planted, explained, name):
+    maps = np.abs(explained(name)).reshape(len(planted.image), -1)
     top = np.argsort(-maps, axis=1)[:, : OBJECT**2]  # as many pixels as the object has
     share = np.take_along_axis(planted.inside.reshape(len(maps), -1), top, axis=1).mean()
     chance = OBJECT**2 / SIDE**2  # 10%
     assert share > 4 * chance, share
 
 
-def _ranks(planted, name, params):
-    maps = np.asarray(METHODS[name](planted, params)).reshape(len(planted.image), -1)
-    return np.argsort(np.argsort(maps, axis=1), axis=1)
+def _ranks(maps):
+    return np.argsort(np.argsort(maps.reshape(len(maps), -1), axis=1), axis=1)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_maps_change_when_the_weights_are_drawn_anew(planted, name):
+def test_maps_change_when_the_weights_are_drawn_anew(planted, explained, name):
     """The sanity check of Adebayo et al. 2018, arXiv:1810.03292: low rank correlation with untrained networks.
 
     Signed maps are compared with their sign. Without it, those of integrated gradients and occlusion stay alike (0.4
     to 0.65 here): both are large where the picture differs from the baseline, whatever the weights.
     """
-    trained, correlations = _ranks(planted, name, planted.params), []
-    for seed in range(4):
-        fresh, _ = planted.model.init(jax.random.key(seed), planted.image[:1])
-        pairs = zip(trained, _ranks(planted, name, fresh), strict=True)
+    trained, correlations = _ranks(explained(name)), []
+    init = jax.jit(planted.model.init)
+    for seed in range(2):
+        fresh, _ = init(jax.random.key(seed), planted.image[:1])
+        pairs = zip(trained, _ranks(np.asarray(METHODS[name](planted, fresh))), strict=True)
         correlations.append(np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs]))
     assert np.mean(correlations) < 0.4, correlations

@@ -38,10 +38,10 @@ def forward(params, image):
 def test_the_gradient_at_an_intermediate_is_that_of_the_network_above_it(wrap):
     apply = with_delta(of(wrap(forward)), "hidden")
     hidden = forward(PARAMS, IMAGE)["hidden"]
-    gradient = jax.grad(lambda delta: apply(PARAMS, {}, IMAGE, delta)["logits"].sum())(jnp.zeros_like(hidden))
+    gradient = jax.jit(jax.grad(lambda delta: apply(PARAMS, {}, IMAGE, delta)["logits"].sum()))(jnp.zeros_like(hidden))
     expected = jax.grad(lambda hidden: head(PARAMS, hidden).sum())(hidden)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
-    moved = apply(PARAMS, {}, IMAGE, jnp.ones_like(hidden))
+    moved = jax.jit(apply)(PARAMS, {}, IMAGE, jnp.ones_like(hidden))
     np.testing.assert_allclose(moved["logits"], head(PARAMS, hidden + 1), rtol=1e-5)
     np.testing.assert_allclose(moved["hidden"], hidden + 1, rtol=1e-6)
 
@@ -59,7 +59,7 @@ def test_a_view_of_a_value_stands_for_that_value():
 
 def test_a_network_in_bfloat16_has_gradients_at_its_intermediates():
     apply = with_delta(compute_in(of(forward), "bfloat16"), "hidden")
-    gradient = jax.grad(lambda delta: apply(PARAMS, {}, IMAGE, delta)["logits"].sum())(jnp.zeros((2, 4, 4, 5)))
+    gradient = jax.jit(jax.grad(lambda delta: apply(PARAMS, {}, IMAGE, delta)["logits"].sum()))(jnp.zeros((2, 4, 4, 5)))
     expected = jax.grad(lambda hidden: head(PARAMS, hidden).sum())(forward(PARAMS, IMAGE)["hidden"])
     np.testing.assert_allclose(gradient, expected, atol=0.2)
     assert gradient.dtype == jnp.float32 and np.corrcoef(gradient.ravel(), expected.ravel())[0, 1] > 0.99

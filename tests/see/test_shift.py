@@ -125,11 +125,11 @@ def test_images_take_the_four_directions_in_turn_and_the_nearest_pixel_enters():
 
 def test_rotation_turns_every_other_image_back_and_scale_magnifies():
     image = jnp.zeros((2, 5, 5, 1)).at[:, 2, 4].set(1)
-    turned = rotated()(image, jnp.float32(90), jnp.arange(2))
+    turned = jax.jit(rotated())(image, jnp.float32(90), jnp.arange(2))
     assert np.unravel_index(turned[0].argmax(), (5, 5)) == (0, 2)  # counter-clockwise: from the right to the top
     assert np.unravel_index(turned[1].argmax(), (5, 5)) == (4, 2)
     near = jnp.zeros((1, 5, 5, 1)).at[:, 2, 3].set(1)
-    assert float(scaled()(near, jnp.float32(2), jnp.arange(1))[0, 2, 4, 0]) == pytest.approx(1)
+    assert float(jax.jit(scaled())(near, jnp.float32(2), jnp.arange(1))[0, 2, 4, 0]) == pytest.approx(1)
 
 
 def test_errors_name_what_there_is():

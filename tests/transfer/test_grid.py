@@ -13,7 +13,7 @@ from cnnjax.transfer.arms import LEAST_STEPS, cell_config, last_layers
 from cnnjax.weights.importing import write_run
 from cnnjax.workdir import DatasetInfo
 
-SMALL = ["--config.model.name=simple_cnn", "--config.model.widths=(3,)", "--config.model.dense=5"]
+SMALL = ["--config.model.name=mlp", "--config.model.hidden=(5,)"]
 
 
 def test_the_last_part_of_networks_by_their_layers():

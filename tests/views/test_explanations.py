@@ -2,6 +2,7 @@
 """The views saliency, gradcam and occlusion on a small network: files, numbers, captions, and what they refuse."""
 
 import json
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ SIZE = 12
 def subject(name: str = "simple_cnn", **arguments) -> Subject:
     model = get_model(name, arguments, num_classes=3)
     image = np.random.default_rng(0).integers(0, 255, (6, SIZE, SIZE, 3), np.uint8)
-    params, state = model.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))
+    params, state = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))
     mean, std = np.full((1, 1, 1, 3), 0.5, np.float32), np.full((1, 1, 1, 3), 0.25, np.float32)
 
     def prepare(image):
@@ -40,9 +41,15 @@ def choice(of: Subject, n: int = 2, **changes) -> Choice:
 SMALL = subject(widths=(4, 6), dense=8)
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """`drawn(view)`: what a view makes of SMALL unasked, each drawn once."""
+    return cache(lambda view: view.draw(SMALL, choice(SMALL), tmp_path_factory.mktemp("views")))
+
+
 @pytest.mark.parametrize("view", [saliency, gradcam, occlusion])
-def test_each_view_writes_its_picture_and_numbers(view, tmp_path):
-    made = view.draw(SMALL, choice(SMALL), tmp_path)
+def test_each_view_writes_its_picture_and_numbers(view, drawn):
+    made = drawn(view)
     for path, caption in made.pictures:
         with Image.open(path) as picture:
             assert min(picture.size) > 300 and caption
@@ -51,8 +58,8 @@ def test_each_view_writes_its_picture_and_numbers(view, tmp_path):
     assert all(0 <= each["probability"] <= 1 and each["truth"] == ("a", "b_$")[i] for i, each in enumerate(images))
 
 
-def test_the_check_of_integrated_gradients_is_told(tmp_path):
-    made = saliency.draw(SMALL, choice(SMALL), tmp_path)
+def test_the_check_of_integrated_gradients_is_told(drawn):
+    made = drawn(saliency)
     assert sum("add up to the change of the logit within" in line for line in made.lines) == 2
     for check in made.numbers["completeness"].values():
         total, difference = np.array(check["total"]), np.array(check["difference"])

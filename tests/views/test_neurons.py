@@ -2,6 +2,7 @@
 """The views filters, features, top and embed on small networks: files, numbers, and what they refuse."""
 
 import json
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ SIZE, COUNT = 12, 30
 
 def subject(model: Model, channels: int = 3) -> Subject:
     image = np.random.default_rng(0).integers(0, 255, (COUNT, SIZE, SIZE, channels), np.uint8)
-    params, state = model.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, channels)))
+    params, state = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, channels)))
     mean, std = np.full((1, 1, 1, channels), 0.5, np.float32), np.full((1, 1, 1, channels), 0.25, np.float32)
 
     def prepare(image):
@@ -33,6 +34,11 @@ def subject(model: Model, channels: int = 3) -> Subject:
 def choice(of: Subject, n: int = 2, **changes) -> Choice:
     titles = tuple(f"test[{i}]: {of.label_names[of.label[i]]}" for i in range(n))
     return Choice(of.image[:n], titles, of.label[:n], None, None, None, 3, 0)._replace(**changes)
+
+
+def outputs_of(of: Subject, image):
+    apply = jax.jit(partial(of.model.apply, train=False))
+    return apply(of.params, of.model_state, of.prepare(image))[0]
 
 
 def plain() -> Model:
@@ -50,10 +56,16 @@ SMALL = subject(get_model("simple_cnn", {"widths": (4, 6), "dense": 8}, num_clas
 VIEWS = (filters, features, top, embed)
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """`drawn(view)`: what a view makes of SMALL unasked, each drawn once."""
+    return cache(lambda view: view.draw(SMALL, choice(SMALL), tmp_path_factory.mktemp("views")))
+
+
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("of", [SMALL, subject(plain(), 1)], ids=["linen", "plain"])
-def test_each_view_writes_pictures_and_numbers(view, of, tmp_path):
-    made = view.draw(of, choice(of), tmp_path)
+def test_each_view_writes_pictures_and_numbers(view, of, drawn, tmp_path):
+    made = drawn(view) if of is SMALL else view.draw(of, choice(of), tmp_path)
     assert made.pictures
     assert len({path for path, _ in made.pictures}) == len(made.pictures)
     for path, caption in made.pictures:
@@ -62,18 +74,18 @@ def test_each_view_writes_pictures_and_numbers(view, of, tmp_path):
     assert json.dumps(made.numbers, allow_nan=False)
 
 
-def test_filters_of_a_layer_by_its_parameters_or_its_output(tmp_path):
+def test_filters_of_a_layer_by_its_parameters_or_its_output(drawn, tmp_path):
     for layer in ("stage2_conv1/kernel", "stage2_conv1", "stage2", "features"):
         ((path, _),) = filters.draw(SMALL, choice(SMALL, layer=layer), tmp_path).pictures
         assert path.name == "filters_stage2_conv1.png"
-    names = [each["name"] for each in filters.draw(SMALL, choice(SMALL), tmp_path).numbers["kernels"]]
+    names = [each["name"] for each in drawn(filters).numbers["kernels"]]
     assert names == ["stage1_conv1/kernel", "stage2_conv1/kernel"]
 
 
-def test_features_tell_the_most_active_channels_and_the_answer(tmp_path):
-    made = features.draw(SMALL, choice(SMALL), tmp_path)
+def test_features_tell_the_most_active_channels_and_the_answer(drawn):
+    made = drawn(features)
     assert [path.name for path, _ in made.pictures] == ["features_1.png", "features_2.png"]
-    outputs, _ = SMALL.model.apply(SMALL.params, SMALL.model_state, SMALL.prepare(SMALL.image[:2]), train=False)
+    outputs = outputs_of(SMALL, SMALL.image[:2])
     for i, told in enumerate(made.numbers["images"]):
         maps = np.asarray(outputs["stage2"][i], np.float64)
         spread = maps.std(axis=(0, 1))
@@ -85,15 +97,15 @@ def test_features_tell_the_most_active_channels_and_the_answer(tmp_path):
         assert sum(told["answer"].values()) == pytest.approx(1)
 
 
-def test_top_tells_images_and_boxes_in_the_order_of_the_network(tmp_path):
-    made = top.draw(SMALL, choice(SMALL), tmp_path)
+def test_top_tells_images_and_boxes_in_the_order_of_the_network(drawn):
+    made = drawn(top)
     assert [path.name for path, _ in made.pictures] == [
         "top.png",
         *(f"top_{name}.png" for name in ("stage1", "stage2", "features", "logits")),
     ]
     logits = made.numbers["layers"]["logits"]
     assert logits["sees"] == [SIZE, SIZE] and list(logits["units"]) == ["0", "1", "2"]
-    outputs, _ = SMALL.model.apply(SMALL.params, SMALL.model_state, SMALL.prepare(SMALL.image), train=False)
+    outputs = outputs_of(SMALL, SMALL.image)
     for unit, told in logits["units"].items():
         order = np.argsort(-np.asarray(outputs["logits"])[:, int(unit)], kind="stable")[:9]
         assert told["index"] == list(order)
@@ -115,8 +127,8 @@ def test_one_neuron_that_was_asked_for(tmp_path):
     assert made.numbers["images"][0]["layers"]["stage2"]["channels"] == [5]
 
 
-def test_embed_tells_what_can_be_checked(tmp_path):
-    made = embed.draw(SMALL, choice(SMALL), tmp_path)
+def test_embed_tells_what_can_be_checked(drawn, tmp_path):
+    made = drawn(embed)
     assert (made.numbers["layer"], made.numbers["images"], made.numbers["dimensions"]) == ("features", COUNT, 8)
     agreement = made.numbers["agreement"]
     assert set(agreement) == {"features", "pca", "tsne", "chance"}

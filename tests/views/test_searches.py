@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cnnjax.errors import UsageError
+from cnnjax.see.dream import Dream
 from cnnjax.types import Model
 from cnnjax.views import dream, invert, shift
 from cnnjax.views.subject import Choice, Subject
@@ -80,9 +81,14 @@ def test_dream_takes_the_classes_and_the_last_map(subject, choice, tmp_path):
     assert any("maps: " in line for line in view.lines)
 
 
-def test_dream_takes_the_layer_unit_and_class_named(subject, choice, tmp_path):
+def test_dream_takes_the_layer_unit_and_class_named(subject, choice, tmp_path, monkeypatch):
     view = dream.draw(subject, choice._replace(layer="features", unit=3), tmp_path)
     assert [entry["unit"] for entry in view.numbers["layers"]["features"]] == [3]
+
+    def unsought(model, params, model_state, layer, units, *_, **__):
+        return Dream(np.zeros((len(units), *SIZE), np.float32), np.zeros(len(units), np.float32), np.zeros((0, 1)))
+
+    monkeypatch.setattr(dream, "dream", unsought)  # what is asked for counts from here on, not what is found
     view = dream.draw(subject, choice._replace(target=1), tmp_path)
     assert [entry["name"] for entry in view.numbers["layers"]["logits"]] == ["$circle"]
     with pytest.raises(UsageError, match="did you mean 'maps'"):
