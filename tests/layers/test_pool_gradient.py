@@ -44,26 +44,22 @@ def maps(dtype=jnp.float32, seed=0):
     return jnp.maximum(jax.random.randint(key, (2, 7, 6, 3), -3, 4), 0).astype(dtype)
 
 
+@partial(jax.jit, static_argnums=0)
 def pulled(pool, x):
     """The pooled maps, and a fixed gradient of them pulled back."""
-    shape = jax.eval_shape(pool, x)
-    given = jnp.asarray(np.random.default_rng(9).normal(size=shape.shape), shape.dtype)
-
-    @jax.jit
-    def both(x, given):
-        out, back = jax.vjp(pool, x)
-        return out, back(given)[0]
-
-    return both(x, given)
+    out, back = jax.vjp(pool, x)
+    given = np.random.default_rng(9).normal(size=out.shape).astype(np.float32)
+    return out, back(jnp.asarray(given, out.dtype))[0]
 
 
 @pytest.mark.parametrize("options", WINDOWS.values(), ids=WINDOWS)
 def test_the_gradient_goes_where_the_native_one_goes(options):
     ours, native = partial(layers.max_pool2d, **options), partial(native_max, **options)
-    for dtype in (jnp.float32, jnp.bfloat16):
-        # In the second half all windows are -inf: the padding comes first.
-        x = jnp.concatenate([maps(dtype), jnp.full((2, 7, 6, 3), -jnp.inf, dtype)])
-        (out, gradient), (wanted_out, wanted) = pulled(ours, x), pulled(native, x)
+    dtypes = (jnp.float32, jnp.bfloat16)
+    # In the second half all windows are -inf: the padding comes first.
+    given = [jnp.concatenate([maps(dtype), jnp.full((2, 7, 6, 3), -jnp.inf, dtype)]) for dtype in dtypes]
+    found = jax.jit(lambda given: [(pulled(ours, x), pulled(native, x)) for x in given])(given)
+    for dtype, ((out, gradient), (wanted_out, wanted)) in zip(dtypes, found, strict=True):
         np.testing.assert_array_equal(out, wanted_out)
         assert gradient.dtype == dtype
         tolerance = 1e-6 if dtype == jnp.float32 else 0.02  # sums of up to four in another order

@@ -76,11 +76,12 @@ ROWS = [
     Row("resnet", {"depth": 18, "skip": False}, 224, 11_689_512 - 173_824, None),
     Row("resnet", {"depth": 34, "skip": False}, 224, 21_797_672 - 173_824, None),
 ]
-SLOW = {"32", "44", "101", "152", "110"}  # depths; those of 20 and 56 layers tell what a block more counts
+# Depths and rows; the rest tells what a block more, a projection and a shortcut less count.
+SLOW = {"32", "44", "101", "152", "110", "resnet_cifar-56-B-32", "resnet_cifar-56-False-32"}
 
 
 def _case(row: Row) -> Any:
-    slow = SLOW.intersection(map(str, row.arguments.values()))
+    slow = SLOW.intersection([str(row), *map(str, row.arguments.values())])
     return pytest.param(row, id=str(row), marks=[pytest.mark.slow] if slow else [])
 
 

@@ -38,10 +38,10 @@ def forward(params, image):
 def test_the_gradient_at_an_intermediate_is_that_of_the_network_above_it(wrap):
     apply = with_delta(of(wrap(forward)), "hidden")
     hidden = forward(PARAMS, IMAGE)["hidden"]
-    gradient = jax.jit(jax.grad(lambda delta: apply(PARAMS, {}, IMAGE, delta)["logits"].sum()))(jnp.zeros_like(hidden))
+    gradient = jax.grad(lambda delta: apply(PARAMS, {}, IMAGE, delta)["logits"].sum())(jnp.zeros_like(hidden))
     expected = jax.grad(lambda hidden: head(PARAMS, hidden).sum())(hidden)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
-    moved = jax.jit(apply)(PARAMS, {}, IMAGE, jnp.ones_like(hidden))
+    moved = apply(PARAMS, {}, IMAGE, jnp.ones_like(hidden))
     np.testing.assert_allclose(moved["logits"], head(PARAMS, hidden + 1), rtol=1e-5)
     np.testing.assert_allclose(moved["hidden"], hidden + 1, rtol=1e-6)
 
