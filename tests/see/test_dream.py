@@ -132,6 +132,6 @@ def test_errors_name_what_there_is():
         dream_linear("logits", [0, 3], jax.random.key(0), canvas=pixel_canvas(SIZE))
     with pytest.raises(RunError, match="not finite"):
         dream(
-            LINEAR, WEIGHTS * jnp.nan, {}, "logits", [0], jax.random.key(0), canvas=pixel_canvas(SIZE), num_steps=1,
+            LINEAR, WEIGHTS * jnp.nan, {}, "logits", [0], jax.random.key(0), canvas=pixel_canvas(SIZE), num_steps=0,
             **PLAIN,
         )  # fmt: skip

@@ -88,7 +88,7 @@ def test_another_image_is_at_distance_1_and_the_batch_size_does_not_matter():
     found = [measure(pooled, lambda image, amount, turn: jnp.roll(image, 1, axis=0), [1], ["hidden"], batch_size=12)]
     np.testing.assert_allclose(found[0].distance["input"], 1, atol=0.1)
     large, small = (
-        measure(pooled, rolled, [0, 1, 3], ["hidden"], batch_size=size, image=IMAGE + 100) for size in (12, 5)
+        measure(pooled, shifted(3), [0, 1, 3], ["hidden"], batch_size=size, image=IMAGE + 100) for size in (12, 5)
     )
     for name, value in large.distance.items():
         np.testing.assert_allclose(small.distance[name], value, rtol=2e-3)
