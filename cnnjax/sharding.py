@@ -2,8 +2,8 @@
 """How the training state lies on the devices: whole on each, or its large arrays divided (`config.train.shard_params`).
 
 Divided ("fully sharded data parallel", FSDP): every device keeps a part of the parameters, of their averages and of
-the optimizer's state. A training step brings the parameters together where it needs them, and each device gets the
-sum of its part of the gradients only. The numbers are those of whole arrays but for the order of the sums.
+the optimizer's state. A training step brings the parameters together where it needs them, and each device keeps its
+part of the summed gradients only. The numbers are those of whole arrays but for the order of the sums.
 
 Reference: Rajbhandari, Rasley, Ruwase, He 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models"
 (arXiv:1910.02054), stage 3.

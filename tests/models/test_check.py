@@ -16,7 +16,7 @@ from jax.experimental import io_callback
 from cnnjax.errors import UsageError
 from cnnjax.models import get_model
 from cnnjax.models.adapter import compute_in, from_linen
-from cnnjax.models.check import check_model, check_shipped
+from cnnjax.models.check import check_model, check_named, check_shipped
 from cnnjax.types import Model
 
 SHAPE, K = (8, 8, 1), 10
@@ -402,3 +402,11 @@ def test_a_shipped_network_still_tells_a_small_image():
         UsageError, match=r"model lenet5: an image of 28x28 is too small: .*smallest that works is 32x32"
     ):
         check_shipped(get_model("lenet5", {}, num_classes=10), (28, 28, 1), 10, name="lenet5")
+
+
+def test_a_config_s_network_is_checked_in_full_unless_it_ships():
+    random = itertools.count()
+    drifting = Model(plain_init, on_logits(lambda logits, train, key: logits + next(random)))
+    with pytest.raises(UsageError, match="model own: "):
+        check_named(drifting, SHAPE, K, name="own")
+    check_named(drifting, SHAPE, K, name="mlp")  # on trust

@@ -98,3 +98,14 @@ def test_a_frozen_process_is_lost_within_a_minute(tmp_path, frozen):
         assert f"error: process {frozen} (" in other.told() and "no sign of life for 45 s" in other.told()
         processes[frozen].popen.send_signal(signal.SIGCONT)
         assert processes[frozen].code(60) == 1, processes[frozen].told()
+
+
+@pytest.mark.slow
+def test_a_signal_after_the_last_step_comes_too_late(tmp_path):
+    short = (*LONG, "train.num_steps=300", "train.eval_every_steps=300")
+    with two(tmp_path / "run", *short) as processes:
+        wait_for_checkpoint(tmp_path / "run", 300, processes)
+        for process in processes:
+            process.popen.terminate()
+        assert [process.code() for process in processes] == [0, 0], [process.told() for process in processes]
+    assert (tmp_path / "run" / "results.json").is_file()
