@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Enlarging convolution: the plain one of repeated pixels, in both ways that it is computed, with its gradients."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,8 +32,9 @@ def test_as_the_plain_one_with_its_gradients(many, monkeypatch):
 
 def test_the_layer_names_itself_in_an_error():
     layer = EnlargeConv(2)
-    params = layer.init(jax.random.key(0), jnp.ones((1, 2, 2, 3)))
+    params: Any = layer.init(jax.random.key(0), jnp.ones((1, 2, 2, 3)))
     assert jax.tree.map(jnp.shape, params) == {"params": {"kernel": (3, 3, 3, 2), "bias": (2,)}}
-    assert layer.apply(params, jnp.ones((1, 2, 2, 3))).shape == (1, 4, 4, 2)
+    out: Any = layer.apply(params, jnp.ones((1, 2, 2, 3)))
+    assert out.shape == (1, 4, 4, 2)
     with pytest.raises(UsageError, match="the kernel sees 3 x 1 channels"):
         enlarge_conv2d(jnp.ones((1, 2, 2, 4)), params["params"]["kernel"])
