@@ -18,6 +18,8 @@ _SENT = {
 }
 # Where starting and waiting are two lines, the second has the type of the result, the first that of the operands too.
 _LINE = re.compile(rf"= (.*?) ({'|'.join(_SENT)})(?:-done)?\(")
+# The compiler for TPUs writes the sum of which a device needs a part only as a whole one in a computation of this name.
+_SCATTER = "%all-reduce-scatter"
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+))[a-z0-9]*\[([\d,]*)\]")
 
 
@@ -51,11 +53,15 @@ class Collectives(NamedTuple):
 
 def list_collectives(text: str, num_devices: int) -> list[Collective]:
     """The collectives of `compiled.as_text()`, a program over `num_devices`; one within a loop is listed once."""
-    found = []
+    found, scattered = [], False
     for line in text.splitlines():
+        if line.endswith("{"):  # a computation begins
+            scattered = line.startswith(_SCATTER)
         if match := _LINE.search(line):
             kind, name = match.groups()
             size = sum(_bytes(*array) for array in _ARRAY.findall(kind))
+            if scattered and name == "all-reduce":
+                name, size = "reduce-scatter", size // num_devices
             found.append(Collective(name, size, _SENT[name](size, num_devices)))
     return found
 

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from cnnjax import devices
 from cnnjax.architectures import timing
 from cnnjax.bench import scaling
-from cnnjax.bench.collectives import list_collectives, sum_up
+from cnnjax.bench.collectives import Collective, list_collectives, sum_up
 from cnnjax.commands import main
 from cnnjax.errors import RunError
 
@@ -46,6 +46,23 @@ def test_collectives_of_several_arrays_and_types():
     assert found.count == {"all-reduce": 1, "reduce-scatter": 1, "collective-permute": 1}
     assert found.result_bytes == (24 + 8 + 1 + 5) + 8 + 32
     assert found.sent_bytes == round(1.5 * 38 + 3 * 8 + 32)
+
+
+def test_a_sum_of_which_a_device_keeps_a_part_is_a_reduce_scatter():
+    text = """
+%all-reduce-scatter.2 (input: f32[8,4]) -> f32[2,4] {
+  %all-reduce.1 = f32[8,4]{1,0} all-reduce(%input), channel_id=7
+  ROOT %part = f32[2,4]{1,0} dynamic-slice(%all-reduce.1, %a, %b)
+}
+
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %all-reduce.2 = f32[4]{0} all-reduce(%a), channel_id=8
+}
+"""
+    assert list_collectives(text, 4) == [
+        Collective("reduce-scatter", 32, 96),  # a part of 32 bytes from each of three
+        Collective("all-reduce", 16, 24.0),
+    ]
 
 
 def test_a_process_for_each_number_of_devices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
