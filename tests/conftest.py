@@ -2,10 +2,16 @@
 """What every test runs under: two CPU devices, strict ranks, no network caches of the user's."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    # Else each process that a test starts reads the source of jax and all the others anew, which takes seconds.
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(__file__).parents[1] / ".pytest_cache/bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
@@ -15,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Compiling is most of the suite's time. Tests of what optimisation could break (fusion moves the last bit of a
@@ -50,15 +57,24 @@ def _optimization(request: pytest.FixtureRequest) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A program that several tests build anew is compiled for the first; the folder is none a killed process writes."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.getbasetemp() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    compilation_cache.reset_cache()  # jax settles at its first program, maybe one of the collection, if there is one
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Decoded sets and downloads go to a folder of the test session, never to the user's cache."""
     folder = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(folder))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNJAX_CACHE_DIR", str(folder))
+        yield folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
     """`tiny(*overrides)`: a config that trains in a second: 96 synthetic 8x8 images, a small mlp, 6 steps of 16."""
     from cnnjax.config import load_config

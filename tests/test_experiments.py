@@ -3,7 +3,9 @@
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +41,17 @@ QUICK: dict[str, tuple[str, ...]] = {
     "resnet_imagenet": (),
     "vgg_imagenet": (),
 }
+# The same networks with fewer or narrower layers: quick to compile. At full size they are traced, all the same.
+NARROW: dict[str, tuple[str, ...]] = {
+    "autoencoder_faces": ("model.widths=(2,4,4,8)", "data.image_size=(32,32)"),
+    "cats_vs_dogs": ("model.widths=(4,8)",),
+    "cifar10_speedrun": ("model.widths=(8,8,8)",),
+    "folder": ("model.widths=(4,4,8,8)", "data.image_size=(32,32)"),
+    "resnet_cifar10": ("model.depth=8",),
+    "simple_cnn_cifar10": ("model.widths=(4,8)",),
+}
+# Variants that are another of the same network, only deeper: they are built with --slow.
+DEEPER = ("bare56", "plain56", "resnet56", "44", "56", "110", "101", "152")
 CASES = [(path, variant) for path in FILES for variant in VARIANTS.get(path.stem, ("",))]
 # Height, width and channels by a word of the experiment's name.
 SHAPES = {
@@ -72,22 +85,23 @@ def reduced(path: Path, variant: str, *overrides: str) -> Config:
     return load_config(spec, [f"--config.{o}" for o in (*small, *overrides)])
 
 
-def cases():
-    for path, variant in CASES:
-        quick = variant in QUICK.get(path.stem, (variant,))
-        yield pytest.param(path, variant, id=f"{path.stem}:{variant}", marks=() if quick else pytest.mark.slow)
+def cases(quick: Callable[[str, str], bool]) -> list[Any]:
+    """All variants, `slow` those that are not quick."""
+    slow = {True: (), False: (pytest.mark.slow,)}
+    return [pytest.param(p, v, id=f"{p.stem}:{v}", marks=slow[quick(p.stem, v)]) for p, v in CASES]
 
 
-@pytest.mark.parametrize(("path", "variant"), list(cases()))
+@pytest.mark.parametrize(("path", "variant"), cases(lambda name, variant: variant in QUICK.get(name, (variant,))))
 def test_two_steps_on_synthetic_data(path: Path, variant: str, tmp_path: Path):
     # The recipes' rates are for batches of 256; at 2 images 152 layers diverge in the first step.
     rate = "optimizer.learning_rate=0.001"
     full_size = ("data.batch_size=2", "data.eval_batch_size=2", "data.synthetic.num_examples=8", rate)
-    config = reduced(path, variant, *(full_size if "imagenet" in path.stem else ()))
-    train_run(config, str(tmp_path / "run"))
+    own = NARROW.get(path.stem, ()) if variant in QUICK.get(path.stem, (variant,)) else ()
+    config = reduced(path, variant, *(full_size if "imagenet" in path.stem else own))
+    train_run(config, str(tmp_path / "run"), draws=False)
 
 
-@pytest.mark.parametrize(("path", "variant"), CASES, ids=[f"{p.stem}:{v}" for p, v in CASES])
+@pytest.mark.parametrize(("path", "variant"), cases(lambda name, variant: variant not in DEEPER))
 def test_every_variant_builds_at_full_size(path: Path, variant: str):
     """Config, network, optimizer and step fit each other: all is traced, nothing computed."""
     config = reduced(path, variant)

@@ -2,14 +2,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from cnnjax import devices
 from cnnjax.models.resnet import resnet_cifar
 from cnnjax.outline import run_outlined
 from cnnjax.types import TrainState
-
-pytestmark = pytest.mark.optimized
 
 
 def test_the_numbers_are_those_of_the_whole_program():

@@ -30,8 +30,9 @@ def transformation(*overrides: str, first_step: int = 0, rate: Any = lambda step
     return make_optimizer(c.optimizer, rate, groups, steps_per_epoch=steps_per_epoch, first_step=first_step)
 
 
-def updates(tx: optax.GradientTransformation, state: Any = None, params: Any = PARAMS) -> Any:
-    return tx.update(GRADS, tx.init(params) if state is None else state, params)[0]
+def updates(tx: optax.GradientTransformation) -> Any:
+    """The first ones; compiled as a whole, which takes less than operation by operation."""
+    return jax.jit(lambda grads, params: tx.update(grads, tx.init(params), params)[0])(GRADS, PARAMS)
 
 
 def test_groups_of_a_config():
@@ -69,7 +70,7 @@ def test_frozen_parameters_do_not_move_and_take_no_memory():
 
 
 def test_clipping_is_of_all_groups_together():
-    got = updates(transformation("optimizer.clip_norm=0.01", "optimizer.factors=stem=2"), params=PARAMS)
+    got = updates(transformation("optimizer.clip_norm=0.01", "optimizer.factors=stem=2"))
     norm = 0.5 * np.sqrt(6)  # of six gradients of 0.5
     np.testing.assert_allclose(got["stem"]["kernel"], -0.1 * 2 * 0.5 * 0.01 / norm * np.ones((1, 2)), rtol=1e-5)
 
@@ -87,13 +88,14 @@ def test_a_later_group_stands_still_then_follows_the_schedule_of_the_run(name: s
     assert jax.tree.structure(state) == jax.tree.structure(late.init(PARAMS))
     alone = make_optimizer(config(f"optimizer.name={name}").optimizer, lambda step: rate(step + 4))
     alone_state = alone.init(PARAMS["body"])
+    first, then, by_itself = (jax.jit(tx.update) for tx in (early, late, alone))
     for step in range(7):
-        got, state = (early if step < 4 else late).update(GRADS, state, PARAMS)
+        got, state = (first if step < 4 else then)(GRADS, state, PARAMS)
         body: Any = got["body"]  # pyright: ignore[reportIndexIssue, reportCallIssue, reportArgumentType]
         if step < 4:
             assert not np.any(body["kernel"])
         else:
-            wanted, alone_state = alone.update(GRADS["body"], alone_state, PARAMS["body"])
+            wanted, alone_state = by_itself(GRADS["body"], alone_state, PARAMS["body"])
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), body, wanted)
 
 
@@ -154,13 +156,11 @@ def test_parameters_stand_still_after_their_epoch():
     """Momentum included: what stands still gets no update, the others go on as if nothing were."""
     plain, tx = transformation(), transformation("optimizer.freeze_after=stem=1.5", steps_per_epoch=2.0)
 
-    def advance(tx: optax.GradientTransformation, state: Any) -> Any:
-        return tx.update(GRADS, state, PARAMS)
-
+    advance, advance_plain = jax.jit(tx.update), jax.jit(plain.update)
     wanted, state = plain.init(PARAMS), tx.init(PARAMS)
     for step in range(5):
-        other, wanted = advance(plain, wanted)
-        got, state = advance(tx, state)
+        other, wanted = advance_plain(GRADS, wanted, PARAMS)
+        got, state = advance(GRADS, state, PARAMS)
         np.testing.assert_allclose(got["body"]["kernel"], other["body"]["kernel"])
         if step < 3:
             np.testing.assert_allclose(got["stem"]["kernel"], other["stem"]["kernel"])

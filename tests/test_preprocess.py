@@ -11,8 +11,6 @@ from cnnjax.preprocess import make_prepare
 from cnnjax.types import Batch, PrepareFn
 from experiments import default
 
-pytestmark = pytest.mark.optimized
-
 N, K = 24, 5
 PIXELS = np.random.default_rng(0).integers(0, 256, (N, 6, 6, 3)).astype(np.uint8)
 KEY_SEED = 3
@@ -87,6 +85,7 @@ def test_random_numbers_are_of_seed_epoch_and_example():
     )
 
 
+@pytest.mark.optimized
 def test_a_row_is_the_same_in_any_batch():
     """Bit for bit, images and labels, mixing included."""
     train, _ = prepare((0.48, 0.45, 0.4), (0.2, 0.3, 0.25), crop_area=(0.3, 0.9), shift=2, mixup=0.5, cutmix=1.0)
@@ -173,12 +172,14 @@ def test_alternating_flips_mirror_each_image_in_every_second_epoch():
     assert (flipped(0, seed=9) != first).any()
 
 
+@pytest.mark.optimized
 def test_alternating_flips_leave_the_other_draws_as_they_were():
     numbers: Any = {"shift": 1, "brightness": 0.3}
     (alone, _), (both, _) = prepare(**numbers), prepare(**numbers, mirror=1.0, mirror_mode="alternating")
     np.testing.assert_array_equal(run(both, rows(EVERYONE, 1))["image"], run(alone, rows(EVERYONE, 1))["image"])
 
 
+@pytest.mark.optimized
 def test_noise_is_on_the_input_alone_and_each_row_s_own():
     train, evaluation = prepare(mean=(0.5,), std=(0.25,), noise=0.1, mirror=0.5)
     quiet, _ = prepare(mean=(0.5,), std=(0.25,), mirror=0.5)

@@ -4,7 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.ssim import ssim
+from cnnjax import ssim as module
+
+ssim = jax.jit(module.ssim)
 
 
 def slow_ssim(x: np.ndarray, y: np.ndarray, window: int = 11, sigma: float = 1.5) -> float:
@@ -42,4 +44,4 @@ def test_constant_pictures_by_hand_and_a_finite_gradient():
     # Without variance the second factor is 1: (2 a b + c1) / (a^2 + b^2 + c1).
     x, y = jnp.full((1, 12, 12, 1), 0.25), jnp.full((1, 12, 12, 1), 0.75)
     np.testing.assert_allclose(ssim(x, y), (2 * 0.1875 + 1e-4) / (0.0625 + 0.5625 + 1e-4), rtol=1e-4)
-    assert np.isfinite(jax.grad(lambda z: ssim(z, y).sum())(x)).all()
+    assert np.isfinite(jax.jit(jax.grad(lambda z: ssim(z, y).sum()))(x)).all()

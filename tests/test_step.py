@@ -19,8 +19,6 @@ from cnnjax.tasks import classification
 from cnnjax.types import Batch, Model
 from experiments import default
 
-pytestmark = pytest.mark.optimized
-
 # Loss and gradient norm of the first step of `tiny`. A change of the numbers is a change of what users train:
 # when it is meant, print the new ones (the assertion shows them) and say in the commit why they moved.
 GOLDEN = {"loss": 1.1434933, "gradient_norm": 1.2816994}
@@ -62,6 +60,7 @@ def test_golden_first_step(tiny):
     assert got == pytest.approx(GOLDEN, rel=1e-4), f"the first step's numbers moved: {got}"
 
 
+@pytest.mark.optimized
 def test_where_a_run_is_cut_into_calls_does_not_matter(tiny):
     config = tiny("train.steps_per_dispatch=4", "augment.shift=1", "model.dropout_rate=0.3")
     whole, losses = take(config, [4, 4, 2])
@@ -113,6 +112,7 @@ def test_ema_is_the_running_average(tiny):
     assert not same_bits(states[1].params, states[1].ema_params)
 
 
+@pytest.mark.optimized
 def test_lookahead_pulls_parameters_and_statistics_back_to_the_slow_ones():
     def apply(params, model_state, image, *, train, key=None):
         return {"logits": image.reshape(4, 2) @ params["w"]}, {"mean": 0.5 * model_state["mean"] + image.mean()}
@@ -175,6 +175,7 @@ def test_padding_changes_nothing():
         label=jnp.concatenate([label, jnp.array([1, 1])]),
         mask=jnp.array([1.0, 1, 1, 1, 0, 0]),
     )
+    step = jax.jit(step)
     plain, _ = step(state, Batch(image=image, label=label, mask=jnp.ones(4)), jax.random.key(0))
     masked, sums = step(state, padded, jax.random.key(0))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), plain, masked)

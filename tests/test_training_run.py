@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import os
+import shutil
 import signal
 import warnings
 from pathlib import Path
@@ -17,8 +18,6 @@ from cnnjax.report.log import read_metrics
 from cnnjax.stopping import Stop
 from cnnjax.training_run import train_run
 
-pytestmark = pytest.mark.optimized
-
 EVERYTHING = (
     "model.dropout_rate=0.2",
     "augment.mirror=0.5",
@@ -30,6 +29,19 @@ EVERYTHING = (
     "schedule.name=cosine",
     "schedule.warmup_steps=2",
 )
+
+
+@pytest.fixture(scope="module")
+def done(tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a finished run of `tiny()`, with its pictures, and what the run told."""
+    folder = tmp_path_factory.mktemp("done")
+    return folder, train_run(tiny(), str(folder))
+
+
+@pytest.fixture
+def finished(done: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of that folder, to go on with."""
+    return shutil.copytree(done[0], tmp_path / "finished")
 
 
 def stored(workdir: Path, step: int) -> dict[str, np.ndarray]:
@@ -63,34 +75,35 @@ class _StopAfter:
         monkeypatch.setattr(shared.RunLog, "write", stopping)
 
 
+@pytest.mark.optimized
 def test_a_run_stopped_at_any_step_ends_bit_for_bit_as_one_that_was_not(tiny, tmp_path, monkeypatch):
     config = tiny(*EVERYTHING)
-    train_run(config, str(tmp_path / "whole"))
+    train_run(config, str(tmp_path / "whole"), draws=False)
     for step, number in ((2, signal.SIGTERM), (4, signal.SIGINT)):
         workdir = tmp_path / f"stopped{step}"
         with monkeypatch.context() as patch:
             _StopAfter(patch, step, number)
             with pytest.raises(Stop) as stop:
-                train_run(config, str(workdir))
+                train_run(config, str(workdir), draws=False)
         assert stop.value.step == step
         assert Checkpoints(workdir).latest() == step
-        train_run(config, str(workdir))
+        train_run(config, str(workdir), draws=False)
         assert_same_bits(stored(tmp_path / "whole", 6), stored(workdir, 6))
     whole, again = ([r for r in read_metrics(w) if r["split"] == "validation"] for w in (tmp_path / "whole", workdir))
     assert whole == again
 
 
-def test_the_run_folder_explains_itself(tiny, tmp_path):
-    text = train_run(tiny(), str(tmp_path))
+def test_the_run_folder_explains_itself(done):
+    folder, text = done
     for name in ("config.json", "environment.json", "dataset.json", "results.json", "metrics.jsonl"):
-        assert (tmp_path / name).stat().st_size > 10, name
+        assert (folder / name).stat().st_size > 10, name
     for name in ("curves.png", "confusion.png", "mistakes.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG"), name
-    assert list((tmp_path / "tensorboard").iterdir())
-    assert "test, last step" in text and str(tmp_path / "results.json") in text
-    results = json.loads((tmp_path / "results.json").read_text())
+        assert (folder / name).read_bytes().startswith(b"\x89PNG"), name
+    assert list((folder / "tensorboard").iterdir())
+    assert "test, last step" in text and str(folder / "results.json") in text
+    results = json.loads((folder / "results.json").read_text())
     assert results["step"] == 6 and 0 <= results["last"]["test"]["accuracy"] <= 1
-    records = read_metrics(tmp_path)
+    records = read_metrics(folder)
     assert [r["step"] for r in records if r["split"] == "train"] == [2, 4, 6]
     assert [r["step"] for r in records if r["split"] == "validation"] == [2, 3, 4, 6]
     assert [r["step"] for r in records if r["split"] == "test"] == [6]
@@ -113,24 +126,24 @@ def test_a_network_that_reconstructs_has_pictures_and_its_own_metrics(tiny, tmp_
 
 
 def test_without_accuracy_the_lowest_validation_loss_is_the_best(tiny, tmp_path):
-    train_run(tiny(*AUTOENCODER, "train.keep_checkpoints=1", "optimizer.learning_rate=0.5"), str(tmp_path))
+    config = tiny(*AUTOENCODER, "train.keep_checkpoints=1", "optimizer.learning_rate=0.5")
+    train_run(config, str(tmp_path), draws=False)
     losses = {r["step"]: r["loss"] for r in read_metrics(tmp_path) if r["split"] == "validation" and r["step"] % 2 == 0}
     best = min(losses, key=lambda step: losses[step])
     assert len(losses) == 3 and len(set(losses.values())) == 3
     assert Checkpoints(tmp_path).best() == best and load_network(str(tmp_path), "best").step == best
 
 
-def test_a_finished_run_started_again_changes_nothing(tiny, tmp_path):
-    train_run(tiny(), str(tmp_path))
-    before = stored(tmp_path, 6)
-    records = read_metrics(tmp_path)
-    train_run(tiny(), str(tmp_path))
-    assert_same_bits(before, stored(tmp_path, 6))
-    assert [r for r in read_metrics(tmp_path) if r["split"] != "test"] == [r for r in records if r["split"] != "test"]
+def test_a_finished_run_started_again_changes_nothing(tiny, finished):
+    before = stored(finished, 6)
+    records = read_metrics(finished)
+    train_run(tiny(), str(finished))
+    assert_same_bits(before, stored(finished, 6))
+    assert [r for r in read_metrics(finished) if r["split"] != "test"] == [r for r in records if r["split"] != "test"]
 
 
 def test_latest_and_best_are_kept(tiny, tmp_path):
-    train_run(tiny("train.keep_checkpoints=1", "train.num_steps=12"), str(tmp_path))
+    train_run(tiny("train.keep_checkpoints=1", "train.num_steps=12"), str(tmp_path), draws=False)
     checkpoints = Checkpoints(tmp_path)
     scores = {
         r["step"]: r["accuracy"] for r in read_metrics(tmp_path) if r["split"] == "validation" and r["step"] % 2 == 0
@@ -142,32 +155,30 @@ def test_latest_and_best_are_kept(tiny, tmp_path):
 
 def test_without_validation_no_checkpoint_is_chosen(tiny, tmp_path):
     config = tiny("data.source=digits", "data.validation_fraction=0.0", "train.num_steps=2", "data.eval_batch_size=360")
-    train_run(config, str(tmp_path))
+    train_run(config, str(tmp_path), draws=False)
     assert Checkpoints(tmp_path).best() is None
     with pytest.raises(UsageError, match="no validation split"):
         load_network(str(tmp_path), "best")
 
 
-def test_another_config_is_listed_and_refused_unless_accepted(tiny, tmp_path, caplog):
-    train_run(tiny(), str(tmp_path))
+def test_another_config_is_listed_and_refused_unless_accepted(tiny, finished, caplog):
     longer = tiny("train.num_steps=8", "optimizer.learning_rate=0.01")
     with pytest.raises(UsageError, match=r"2 keys differ.*--accept_changes"):
-        train_run(longer, str(tmp_path))
+        train_run(longer, str(finished))
     assert "config.train.num_steps" in caplog.text and "0.05" in caplog.text
-    train_run(longer, str(tmp_path), accept_changes=True)
-    assert Checkpoints(tmp_path).latest() == 8
+    train_run(longer, str(finished), accept_changes=True, draws=False)
+    assert Checkpoints(finished).latest() == 8
 
 
-def test_a_checkpoint_of_another_network_is_refused_with_a_table(tiny, tmp_path, caplog):
-    train_run(tiny(), str(tmp_path))
-    before = stored(tmp_path, 6)
+def test_a_checkpoint_of_another_network_is_refused_with_a_table(tiny, finished, caplog):
+    before = stored(finished, 6)
     with pytest.raises(RunError, match=r"holds another network.*arrays differ"):
-        train_run(tiny("model.hidden=(9,5)", "train.num_steps=8"), str(tmp_path), accept_changes=True)
+        train_run(tiny("model.hidden=(9,5)", "train.num_steps=8"), str(finished), accept_changes=True)
     assert (
         "params/hidden1/kernel" in caplog.text and "float32[64, 8]" in caplog.text and "float32[64, 9]" in caplog.text
     )
     assert "params/hidden2/kernel" in caplog.text
-    assert_same_bits(before, stored(tmp_path, 6))
+    assert_same_bits(before, stored(finished, 6))
 
 
 def test_a_loss_that_leaves_the_floats_stops_the_run(tiny, tmp_path):
@@ -207,17 +218,16 @@ def test_numbers_that_do_not_fit_each_other(tiny, tmp_path):
 
 # The library's threads complain about the failed read while they are cleared away.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_damaged_checkpoint_is_told_and_the_last_whole_one_is_taken(tiny, tmp_path, caplog):
-    train_run(tiny(), str(tmp_path))
-    results = json.loads((tmp_path / "results.json").read_text())
-    for file in (tmp_path / "checkpoints" / "6" / "state").rglob("manifest*"):
+def test_a_damaged_checkpoint_is_told_and_the_last_whole_one_is_taken(tiny, finished, caplog):
+    results = json.loads((finished / "results.json").read_text())
+    for file in (finished / "checkpoints" / "6" / "state").rglob("manifest*"):
         file.unlink()
-    assert load_network(str(tmp_path)).step == 4 and "checkpoint 6" in caplog.text
+    assert load_network(str(finished)).step == 4 and "checkpoint 6" in caplog.text
     with pytest.raises(RunError) as error:
-        load_network(str(tmp_path), "6")
+        load_network(str(finished), "6")
     assert "\n" not in str(error.value) and "checkpoint 6" in str(error.value)
-    (tmp_path / "results.json").unlink()  # as if it had been killed before it wrote them
-    train_run(tiny(), str(tmp_path))  # goes on from step 4, and to the same numbers
-    assert load_network(str(tmp_path)).step == 6 and (tmp_path / "damaged" / "6").is_dir()
-    again = json.loads((tmp_path / "results.json").read_text())
+    (finished / "results.json").unlink()  # as if it had been killed before it wrote them
+    train_run(tiny(), str(finished), draws=False)  # goes on from step 4, and to the same numbers
+    assert load_network(str(finished)).step == 6 and (finished / "damaged" / "6").is_dir()
+    again = json.loads((finished / "results.json").read_text())
     assert {**again, "seconds": results["seconds"]} == results

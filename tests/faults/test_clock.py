@@ -5,6 +5,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from cnnjax.report.log import read_metrics
 from cnnjax.verify.session import checkpoints
 from tests.faults.runs import Run, assert_same, finished
@@ -12,16 +14,19 @@ from tests.faults.runs import Run, assert_same, finished
 LONG = "train.num_steps=80"
 
 
-def test_a_jumping_clock_changes_nothing(tmp_path: Path):
-    whole = finished(tmp_path / "whole")
-    run = Run(tmp_path / "jumps", clock="jumps")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished(tmp_path_factory.mktemp("clock") / "whole", LONG)
+
+
+def test_a_jumping_clock_changes_nothing(tmp_path: Path, whole: Path):
+    run = Run(tmp_path / "jumps", LONG, clock="jumps")
     assert run.code() == 0, run.told()
     assert_same(whole, tmp_path / "jumps")
     assert all(record.get("seconds", 0) >= 0 for record in read_metrics(tmp_path / "jumps"))
 
 
-def test_a_run_goes_on_though_the_clock_was_set_back_by_a_year(tmp_path: Path):
-    whole = finished(tmp_path / "whole", LONG)
+def test_a_run_goes_on_though_the_clock_was_set_back_by_a_year(tmp_path: Path, whole: Path):
     run = Run(tmp_path / "back", LONG)
     while 8 not in checkpoints(tmp_path / "back")[1]:
         assert run.process.is_alive(), run.told()

@@ -15,6 +15,12 @@ from tests.faults.runs import Run, arrays, assert_same, finished
 WIDE = ("model.hidden=(256,)", "train.num_steps=24")  # checkpoints of some 200 KiB
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on a disk that has room."""
+    return finished(tmp_path_factory.mktemp("disk") / "whole", *WIDE)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own, where this user may mount one."""
@@ -47,8 +53,7 @@ def told(run: Run) -> str:
 @pytest.mark.parametrize(
     "leave", [150_000, *(pytest.param(n, marks=pytest.mark.slow) for n in (1_000, 50_000, 100_000))]
 )
-def test_a_disk_full_while_saving_is_told_and_nothing_is_lost_when_it_has_room_again(tmp_path, disk, leave):
-    whole = finished(tmp_path / "whole", *WIDE)
+def test_a_disk_full_while_saving_is_told_and_nothing_is_lost_when_it_has_room_again(whole, disk, leave):
     begun = Run(disk / "run", *WIDE)
     while 8 not in checkpoints(disk / "run")[1]:
         assert begun.process.is_alive(), begun.told()
@@ -67,8 +72,8 @@ def test_a_disk_without_any_room_is_told_before_a_step(disk):
     assert "No space left" in line and ("make room" in line or "workdir" in line)
 
 
-def test_a_folder_that_can_only_be_read_is_told_and_what_is_in_it_stays(disk):
-    done = finished(disk / "run", *WIDE)
+def test_a_folder_that_can_only_be_read_is_told_and_what_is_in_it_stays(whole, disk):
+    done = shutil.copytree(whole, disk / "run")
     before = arrays(done)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     for workdir in (done, disk / "new"):

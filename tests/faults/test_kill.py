@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from cnnjax.verify.session import checkpoints
-from tests.faults.runs import Run, assert_same, finished
+from tests.faults.runs import Run, assert_same
 
 MANY = int(os.environ.get("CNNJAX_KILLS", "100"))
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(MANY, marks=pytest.mark.slow)])
-def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(tmp_path: Path, kills: int):
-    whole = finished(tmp_path / "whole")
+def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(tmp_path: Path, whole: Path, kills: int):
     draw, done, within, rounds = random.Random(kills), 0, 0, 0
     workdir = tmp_path / "killed"
     while done < kills:

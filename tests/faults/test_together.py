@@ -3,11 +3,12 @@
 
 from pathlib import Path
 
-from tests.faults.runs import Run, assert_same, finished
+from tests.faults.runs import Run, assert_same
 
 
-def test_of_two_runs_started_on_one_folder_the_second_refuses_and_the_first_is_none_the_worse(tmp_path: Path):
-    whole = finished(tmp_path / "whole")
+def test_of_two_runs_started_on_one_folder_the_second_refuses_and_the_first_is_none_the_worse(
+    tmp_path: Path, whole: Path
+):
     runs = [Run(tmp_path / "shared") for _ in range(2)]
     codes = sorted(str(run.code()) for run in runs)
     refused = "".join(run.told() for run in runs if run.code() == 1)

@@ -150,8 +150,8 @@ def test_the_first_error_is_the_one_that_ends_the_command(bucket, machine, monke
         raise PermissionError("revoked")
 
     with pytest.raises(UsageError, match="wrong"), training(URL) as folder:
+        bucket.before = deny  # before there is anything to send, lest it be sent by now
         (folder / "a.txt").write_text("a")
-        bucket.before = deny
         raise UsageError("wrong")
     assert "only in" in caplog.text
 
