@@ -24,7 +24,9 @@ __all__ = ("check_same", "facts", "find_place", "first", "is_first", "join", "le
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
-_HEARTBEAT_SECONDS = 100  # of JAX's own runtime, which our lifeline is ahead of
+# Of JAX's own runtime, which our lifeline is ahead of. It counts the seconds in which all processes were stopped, or
+# their machine slept, and then ends them by SIGABRT: so it is given an hour.
+_HEARTBEAT_SECONDS = 3600
 _T = TypeVar("_T")
 
 
