@@ -4,8 +4,8 @@
 Four neighbouring results of three taps need six products, not twelve, if map, taps and results pass through small
 matrices; along both axes that is 36 in place of 144 (Lavin and Gray 2016, arXiv:1509.09308, section 4.3). What is left
 in the middle is a matrix product over the channels for each of the 6x6 places in a tile, and oneDNN's. The transforms
-go through the rows first and then, for each of the six sums of rows, through its columns, so that what lies between
-stays in the cache. The kernel gradient is the derivative of these steps, with as few products.
+go through the rows first and then, for each of the six sums of rows, through its columns. The kernel gradient is the
+derivative of these steps, with as few products.
 
 The price is rounding: in float32 about 1e-5 of the largest result, where a direct convolution has 1e-6.
 `CNNJAX_WINOGRAD=0` in the environment leaves it out.
@@ -71,8 +71,6 @@ def _convolve(x: Array, kernel: Array, geometry: Geometry, features: int, *, tra
             products = onednn.matmul(places.reshape(6, -1, x.shape[-1]), row_taps, transpose_b=transpose)
             products = products.reshape(*places.shape[:-1], features)
             rows.append(_side_by_side(_combine(_RESULTS, products), 2))
-        # Apart from here on: XLA would else compute the columns' sums again for each of the four rows they go into.
-        rows = jax.lax.optimization_barrier(rows)
         return _side_by_side(_combine(_RESULTS, rows), 1)[:, :height, :width]
 
     parts = _parts(x, features, geometry)
@@ -88,7 +86,7 @@ def kernel_gradient(x: Array, gradient: Array, geometry: Geometry) -> Array:
         """The gradients by the six planes of taps of `forward`, each [6,C,F]."""
         short = [-n % _TILE for n in geometry.output]
         whole = jnp.pad(gradient, ((0, 0), (0, short[0]), (0, short[1]), (0, 0)))
-        rows = jax.lax.optimization_barrier(_combine(_RESULTS.T, _every_fourth(whole, 1, _TILE)))
+        rows = _combine(_RESULTS.T, _every_fourth(whole, 1, _TILE))
         results = (jnp.stack(_combine(_RESULTS.T, _every_fourth(row, 2, _TILE))) for row in rows)
         return [
             onednn.matmul(
@@ -119,7 +117,7 @@ def _places(x: Array, geometry: Geometry) -> list[Array]:
     # Where windows leave the last pixels out, the tiles do too: padding may be negative.
     sides = [(low, far - low - size, 0) for low, far, size in zip(lows, read, geometry.size, strict=True)]
     padded = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
-    rows = jax.lax.optimization_barrier(_combine(_PIXELS, _every_fourth(padded, 1, 6, tiles[0])))
+    rows = _combine(_PIXELS, _every_fourth(padded, 1, 6, tiles[0]))
     return [jnp.stack(_combine(_PIXELS, _every_fourth(row, 2, 6, tiles[1]))) for row in rows]
 
 
