@@ -4,6 +4,8 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from cnnjax.layers.adaptive import adaptive_avg_pool2d
@@ -35,6 +37,10 @@ class FullyConnected(nn.Module):
         if self.pool:
             x = adaptive_avg_pool2d(x, self.pool)
         x = x.reshape(x.shape[0], -1)
+        # The number itself. Without it XLA's CPU compiler makes one kernel of the pooling before and the dense layers
+        # after it, in which VGG-11's inference (batch 8) takes 1.4 s in place of 0.4.
+        kind = jnp.finfo(x.dtype)
+        x = jax.lax.reduce_precision(x, kind.nexp, kind.nmant)
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
         x, kernel, bias = promote_dtype(x, kernel, bias)
