@@ -27,7 +27,7 @@ def choose_forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype)
     """Of x [B,H,W,C] and kernel [h,w,C/groups,F]."""
     if not onednn.takes(dtype):
         return native.forward
-    return winograd.forward if _winograd_pays(x[0], kernel, geometry, dtype, 2 * _DEEP) else onednn.forward
+    return winograd.forward if _winograd_pays(x[0], kernel, geometry, dtype, _deep_enough(geometry)) else onednn.forward
 
 
 def choose_input_gradient(gradient: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
@@ -35,7 +35,7 @@ def choose_input_gradient(gradient: Shape, kernel: Shape, geometry: Geometry, dt
     mirrored = geometry.mirrored()
     if mirrored is None or not onednn.takes(dtype):
         return native.canonical_input_gradient
-    fast = _winograd_pays(gradient[0], kernel, mirrored, dtype, 2 * _DEEP)
+    fast = _winograd_pays(gradient[0], kernel, mirrored, dtype, _deep_enough(mirrored))
     return winograd.input_gradient if fast else onednn.input_gradient
 
 
@@ -57,6 +57,11 @@ def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype:
     if strided or pixels > _LARGE_MAP or x[0] < _SMALL_BATCH:
         return partial(products.by_image, product=product)
     return native.canonical_kernel_gradient
+
+
+def _deep_enough(geometry: Geometry) -> int:
+    """Channels from which on Winograd's convolution gains by its products more than its transforms cost."""
+    return (2 if geometry.output[0] * geometry.output[1] > _SMALL_MAP else 4) * _DEEP
 
 
 def _winograd_pays(images: int, kernel: Shape, geometry: Geometry, dtype: np.dtype, least: int) -> bool:

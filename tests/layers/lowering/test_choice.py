@@ -33,6 +33,9 @@ def test_forward_and_input_gradient(library):
         assert choice.choose_forward(*shapes, geometry(), np.dtype(np.float64)) is native.forward
         chosen = choice.choose_input_gradient(*shapes, geometry(), FLOAT)
         assert chosen is (way.input_gradient if library else native.canonical_input_gradient)
+    for channels, way in ((128, winograd), (127, onednn)):  # small maps
+        chosen = choice.choose_forward((128, 16, 16, channels), (3, 3, channels, 128), geometry(16), FLOAT)
+        assert chosen is (way.forward if library else native.forward)
     few = ((8, 7, 7, 512), (3, 3, 512, 512))  # pixels
     assert choice.choose_forward(*few, geometry(7), FLOAT) is (onednn.forward if library else native.forward)
     for other in (geometry(stride=2), geometry(padding=3)):  # cannot be mirrored

@@ -63,8 +63,8 @@ def test_images_are_divided_evenly(monkeypatch):
 
 def test_of_deep_maps_the_program_and_its_derivatives_are_made_so(library):
     keys = jax.random.split(jax.random.key(1))
-    x = jax.random.normal(keys[0], (8, 8, 8, 64))
-    kernel = jax.random.normal(keys[1], (3, 3, 64, 64)) / 24
+    x = jax.random.normal(keys[0], (8, 8, 8, 128))
+    kernel = jax.random.normal(keys[1], (3, 3, 128, 128)) / 34
 
     def energy(x, kernel):
         return (conv2d(x, kernel, padding=1) ** 2).sum()
