@@ -8,8 +8,8 @@ Deviations: an epoch is 50,000 images, nothing dropped at its end; the paper's 4
     python run.py --config=experiments/cifar10_speedrun.py --workdir=runs/speedrun
     python run.py --config=experiments/cifar10_speedrun.py:cpu --workdir=runs/speedrun_cpu
 
-Hardware: not yet measured
-Result: not yet measured, of either variant
+Hardware: `cpu` on 2 quiet cores of an AMD EPYC, 24 GiB; Python 3.11, jax 0.10.2, float32. `gpu` not yet measured
+Result: `cpu` test accuracy 82.41% (n = 1, not tuned); steps 71 s, compilation 7 s
 """
 
 from experiments import default
