@@ -15,6 +15,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint import v1 as ocp
+from orbax.checkpoint._src.futures.signaling_client import ThreadSafeKeyValueSignalingClient
 
 from cnnjax import notes, processes
 from cnnjax.checksums import checksums
@@ -283,6 +284,18 @@ def _alone(directory: Path) -> Any:
         # The library would make the folder only with all processes, and refuses with some.
         checkpoint_manager._create_root_directory = lambda *_: directory.mkdir(parents=True, exist_ok=True)
     return context
+
+
+def _wait_for_key(client: Any, key: str, timeout_secs: float) -> str:
+    with client._condition:
+        if not client._condition.wait_for(lambda: key in client._data, timeout_secs):
+            raise TimeoutError(f"no answer within {timeout_secs} s: {key}")
+        return client._data[key]
+
+
+# The library's threads wait for each other by the wall clock, which gives up when it is set forward.
+_signals: Any = ThreadSafeKeyValueSignalingClient
+_signals.blocking_key_value_get = _wait_for_key
 
 
 def compare(wanted: PyTree, stored: PyTree) -> list[tuple[str, str, str]]:
