@@ -24,7 +24,9 @@ made-up pictures of the config's shape take their place, which the output says.
 import argparse
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 MODES = ("train", "eval", "input", "startup", "growth", "scaling", "estimate")
 DEFAULT_ROUNDS = {"startup": 3, "growth": 5}
@@ -82,8 +84,7 @@ def run(args: argparse.Namespace) -> int:
     options = Options(**{name: value for name, value in vars(args).items() if name in names}, image=args.input)
     options = options._replace(best_batch=args.batch_size == "best")
     measured = measure(config, args.config, options)
-    print(json.dumps(measured.document, ensure_ascii=False) if args.json else measured.text)
-    return 0
+    return _show(args, measured.document, measured.text)
 
 
 def _overrides(args: argparse.Namespace) -> list[str]:
@@ -96,29 +97,42 @@ def _loading(args: argparse.Namespace) -> int:
     from cnnjax.config import load_config
 
     measured = measure_loading(load_config(args.config, _overrides(args)), rounds=args.rounds, steps=args.steps)
-    print(json.dumps(measured) if args.json else format_loading(measured))
-    return 0
+    return _show(args, measured, format_loading(measured))
 
 
 def _scaling(args: argparse.Namespace) -> int:
-    from cnnjax.architectures.timing import machine
     from cnnjax.bench.scaling import Setup, format_scaling, measure_scaling
+
+    setup = Setup(args.config, _overrides(args), args.rounds, args.input, args.num_classes)
+    document = _in_fresh_processes(args, lambda: measure_scaling(setup))
+    return _show(args, document, format_scaling(document))
+
+
+def _startup(args: argparse.Namespace) -> int:
+    from cnnjax.bench.startup import Start, format_startup, measure_startup, startup_json
+
+    start = Start(args.config, _overrides(args), args.synthetic, args.input, args.num_classes)
+    document = _in_fresh_processes(args, lambda: startup_json(measure_startup(start, args.rounds)))
+    return _show(args, document, format_startup(document))
+
+
+def _in_fresh_processes(args: argparse.Namespace, measure: Callable[[], Any]) -> dict[str, Any]:
+    """The document of a mode that starts processes of its own, which need the devices before this one does."""
+    from cnnjax.architectures.timing import machine
     from cnnjax.config import load_config
 
-    overrides = _overrides(args)
-    config = load_config(args.config, overrides)
-    rows = measure_scaling(Setup(args.config, overrides, args.rounds, args.input, args.num_classes))
-    document = {
+    config = load_config(args.config, _overrides(args))
+    measured = measure()
+    return {
         "config": args.config,
-        "mode": "scaling",
+        "mode": args.mode,
         "device": machine(),
         "batch_size": config.data.batch_size,
+        **dict.fromkeys(("images_per_second", "compile_seconds", "peer", "ratio", "peak_fraction")),
         "network": config.model.name,
         "rounds": args.rounds,
-        "scaling": rows,
+        args.mode: measured,
     }
-    print(json.dumps(document, ensure_ascii=False) if args.json else format_scaling(document))
-    return 0
 
 
 def _estimate(args: argparse.Namespace) -> int:
@@ -149,35 +163,7 @@ def _estimate(args: argparse.Namespace) -> int:
         "program": program._replace(collectives=tuple(one._asdict() for one in program.collectives))._asdict(),
         "estimate": estimate(program, chip, axes, config.data.batch_size),
     }
-    print(json.dumps(document, ensure_ascii=False) if args.json else format_estimate(document))
-    return 0
-
-
-def _startup(args: argparse.Namespace) -> int:
-    from cnnjax.architectures.timing import machine
-    from cnnjax.bench.startup import Start, format_startup, measure_startup, startup_json
-    from cnnjax.config import load_config
-
-    overrides = _overrides(args)
-    config = load_config(args.config, overrides)
-    start = Start(args.config, overrides, args.synthetic, args.input, args.num_classes)
-    startup = startup_json(measure_startup(start, args.rounds))
-    document = {
-        "config": args.config,
-        "mode": "startup",
-        "device": machine(),
-        "batch_size": config.data.batch_size,
-        "images_per_second": None,
-        "compile_seconds": None,
-        "peer": None,
-        "ratio": None,
-        "peak_fraction": None,
-        "network": config.model.name,
-        "rounds": args.rounds,
-        "startup": startup,
-    }
-    print(json.dumps(document, ensure_ascii=False) if args.json else format_startup(document))
-    return 0
+    return _show(args, document, format_estimate(document))
 
 
 def _growth(args: argparse.Namespace) -> int:
@@ -187,5 +173,9 @@ def _growth(args: argparse.Namespace) -> int:
     if not args.out:
         raise UsageError("--mode=growth needs a folder: --out=DIR")
     done = measure_growth(args.config, _overrides(args), Path(args.out), rounds=args.rounds, limit=args.limit)
-    print(json.dumps({"written": done.splitlines()}) if args.json else done)
+    return _show(args, {"written": done.splitlines()}, done)
+
+
+def _show(args: argparse.Namespace, document: Any, text: str) -> int:
+    print(json.dumps(document, ensure_ascii=False) if args.json else text)
     return 0

@@ -143,10 +143,7 @@ def _put_across(place: Array, gradient: Array, window: Window) -> Array:
     more_rows, more_columns = -(-height // down) - 1, -(-width // right) - 1  # windows that share a pixel, less one
     zero = np.zeros((), gradient.dtype)
     border = ((0, 0, 0), (more_rows, more_rows, 0), (more_columns, more_columns, 0), (0, 0, 0))
-    # Barriers: fused into what follows, the border would be a branch for each number instead of a copy once.
-    gradient, place = jax.lax.optimization_barrier(
-        (jax.lax.pad(gradient, zero, border), jax.lax.pad(place, np.int32(-1), border))
-    )
+    gradient, place = jax.lax.pad(gradient, zero, border), jax.lax.pad(place, np.int32(-1), border)
 
     def shifted(i: int, j: int) -> Array:
         top, left = more_rows - i // down, more_columns - j // right
@@ -162,7 +159,6 @@ def _put_across(place: Array, gradient: Array, window: Window) -> Array:
         for x in range(right):
             parts = [shifted(i, j) for i in range(y, height, down) for j in range(x, width, right)]
             line.append(functools.reduce(jnp.add, parts) if parts else jnp.zeros(size, gradient.dtype))
-        line = jax.lax.optimization_barrier(line)
         lines.append(jnp.stack(line, axis=3).reshape(batch, size[1], size[2] * right, channels))
     return jnp.stack(lines, axis=2).reshape(batch, size[1] * down, size[2] * right, channels)
 

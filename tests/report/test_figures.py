@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +59,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.parametrize(("points", "evaluations"), [(1, 0), (3, 1), (3000, 160)])
 def test_curves_of_any_length(tmp_path, points, evaluations):
-    start = time.process_time()
     curves.plot_curves(curve_records(points, evaluations), tmp_path / "c.png", title="LeNet-5 on digits")
-    assert time.process_time() - start < 3
     assert size(tmp_path / "c.png") == (1120, 780)
 
 
@@ -128,10 +125,14 @@ def confusion(K: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("K", [1, 2, 10, 20, 1000])
-def test_confusion_of_any_number_of_classes(tmp_path, K):
-    start = time.process_time()
+def test_confusion_of_any_number_of_classes(tmp_path, K, drawn):
     confusion_plot.plot_confusion(confusion(K), [f"class {i}" for i in range(K)], tmp_path / "k.png", title="test")
-    assert time.process_time() - start < 3
+    panel, bars = drawn[0].axes[:2]
+    # However many classes: no more cells than are seen, a shape a class only where it has its number beside it.
+    assert panel.get_images()[0].get_array().shape == (min(K, 250), min(K, 250))
+    few = K if K <= 20 else 0
+    assert (len(panel.texts), len(bars.texts)) == (np.count_nonzero(confusion(K)) if few else 0, few)
+    assert len(bars.patches) == (few or 1) and len(panel.get_xticks()) == len(panel.get_yticks()) <= 50
     width, height = {1: (4.4, 3.7), 2: (4.4, 3.7), 10: (5.8, 5.1), 20: (7.0, 6.3)}.get(K, (7.0, 6.8))
     np.testing.assert_allclose(size(tmp_path / "k.png"), (200 * width, 200 * height), atol=1)
 
@@ -171,12 +172,12 @@ def test_a_thousand_classes_keep_single_confusions_visible():
 @pytest.mark.parametrize(
     ("n", "shape"), [(1, (8, 8, 1)), (7, (28, 28, 1)), (25, (32, 32, 3)), (4, (300, 100, 3)), (2, (20, 300, 1))]
 )
-def test_mistakes_of_any_shape(tmp_path, n, shape):
+def test_mistakes_of_any_shape(tmp_path, n, shape, drawn):
     images = np.random.default_rng(0).integers(0, 256, (n, *shape), dtype=np.uint8)
     names = [ODD_NAMES[i % len(ODD_NAMES)] for i in range(n)]
-    start = time.process_time()
     mistakes.plot_mistakes(images, names, names[::-1], [0.5] * n, tmp_path / "m.png", title="test", total=99)
-    assert time.process_time() - start < 3
+    (panel,) = drawn[0].axes  # one for all pictures: axes of their own are what makes a figure slow
+    assert (len(panel.get_images()), len(panel.texts)) == (n, 4 + 3 * n)
     columns, rows = {25: (5, 5), 7: (3, 3), 4: (3, 2)}.get(n, (3, 1))
     aspect = min(max(shape[0] / shape[1], 0.5), 2)
     expected = (0.14 + 1.34 * columns, 0.58 + rows * (1.2 * aspect + 0.48))

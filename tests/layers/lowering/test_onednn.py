@@ -37,6 +37,13 @@ def test_a_jaxlib_without_it_is_noticed(monkeypatch):
     assert not onednn.takes(FLOAT)
 
 
+def test_asking_is_not_hindered_by_a_guard_on_transfers():
+    there = onednn.takes(FLOAT)
+    onednn._works.cache_clear()
+    with jax.transfer_guard("disallow"):
+        assert onednn.takes(FLOAT) == there
+
+
 def test_used_where_it_works():
     if not onednn.takes(FLOAT):
         pytest.skip("this jaxlib has no oneDNN")
