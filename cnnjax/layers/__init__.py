@@ -20,6 +20,7 @@ from cnnjax.layers.modules import (
 )
 from cnnjax.layers.norm import BatchNorm, batch_norm, local_response_norm
 from cnnjax.layers.pool import avg_pool2d, max_pool2d, weighted_avg_pool2d
+from cnnjax.layers.relu import relu_of_sum
 from cnnjax.layers.unpool import max_unpool2d
 from cnnjax.layers.whiten import dirac, whitening_kernel
 
@@ -54,6 +55,7 @@ __all__ = [
     "local_response_norm",
     "max_pool2d",
     "max_unpool2d",
+    "relu_of_sum",
     "repeat_pixels",
     "weighted_avg_pool2d",
     "whitening_kernel",

@@ -55,7 +55,7 @@ def normalise_batch(x: Array, scale: Array, bias: Array, epsilon: float) -> tupl
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # sums of thousands need float32's digits
     mean = _channel_means(wide)
-    var = _channel_means(jnp.square(wide - _like(mean, x)))
+    var = jax.lax.platform_dependent(wide, mean, cpu=_variance_in_one_pass, default=_variance)
     return batch_norm(x, scale, bias, mean, var, epsilon=epsilon), mean, var
 
 
@@ -68,8 +68,23 @@ def _normalise_batch_jvp(epsilon: float, primals: Any, tangents: Any) -> Any:
     wide_dot, factor = x_dot.astype(mean.dtype), scale * inverse
     mean_dot, normal_dot = _channel_means(wide_dot), _channel_means(normal * wide_dot)
     shift, stretch = bias_dot - factor * mean_dot, scale_dot - factor * normal_dot
-    out_dot = _like(factor, x) * wide_dot + _like(shift, x) + normal * _like(stretch, x)
+    slope = stretch * inverse
+    out_dot = _like(factor, x) * wide_dot + _like(shift - mean * slope, x) + x.astype(mean.dtype) * _like(slope, x)
     return (out, mean, var), (out_dot.astype(x.dtype), mean_dot, 2 * normal_dot / inverse)
+
+
+def _variance(x: Array, mean: Array) -> Array:
+    """[C] of [..., C]: the mean square of the differences."""
+    return _channel_means(jnp.square(x - _like(mean, x)))
+
+
+def _variance_in_one_pass(x: Array, mean: Array) -> Array:
+    """The mean square less the square of the mean, which loses no digits unless the mean is far from 0.
+
+    XLA's CPU compiler sums squares as it reads, but writes the differences to memory first.
+    """
+    quick = _channel_means(jnp.square(x)) - jnp.square(mean)
+    return jax.lax.cond(jnp.all(16 * quick >= jnp.square(mean)), lambda *_: quick, _variance, x, mean)
 
 
 def _channel_means(x: Array) -> Array:

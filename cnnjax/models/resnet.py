@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cnnjax.errors import UsageError, unknown
-from cnnjax.layers import BatchNorm, Conv, MaxPool, global_avg_pool2d
+from cnnjax.layers import BatchNorm, Conv, MaxPool, global_avg_pool2d, relu_of_sum
 from cnnjax.layers.scan import run_name, scan_blocks
 from cnnjax.models.adapter import from_linen
 from cnnjax.types import Array, Model, Outputs
@@ -80,7 +80,7 @@ class _Block(nn.Module):
             if i < len(convs):
                 y = nn.relu(y)
         if self.shortcut is not None:
-            y = y + self._carry(x, y.shape[-1], train=train)
+            return relu_of_sum(y + self._carry(x, y.shape[-1], train=train))
         return nn.relu(y)
 
     def _carry(self, x: Array, features: int, *, train: bool) -> Array:

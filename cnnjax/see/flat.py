@@ -81,8 +81,10 @@ def _callee(eqn: Any) -> Any:
 
 
 def _is_rectifier(program: Program) -> bool:
-    names = [op.eqn.primitive.name for op in program.ops]
-    return len(program.inputs) == 1 and set(names) <= {"max", "min"} and len(find_relus(program)) == 1
+    names = {op.eqn.primitive.name for op in program.ops}
+    choice = {"le", "select_n", "broadcast_in_dim", "convert_element_type"}
+    simple = names <= {"max", "min"} or names <= choice
+    return len(program.inputs) == 1 and simple and len(find_relus(program)) == 1
 
 
 def _open(traced: Any) -> tuple[Any, Sequence[Any]]:
@@ -147,11 +149,13 @@ def find_relus(program: Program) -> dict[int, int]:
         if name == "max":
             inputs = [a for a, b in (operands, operands[::-1]) if is_zero(b) and not is_zero(a)]
         elif name == "select_n" and len(operands) == 3:
-            test, otherwise, kept = operands
+            test, where_not, where = operands
             asked = made_by.get(test)
             inputs = []
-            if asked is not None and asked.eqn.primitive.name in ("gt", "ge") and is_zero(otherwise):
-                inputs = [kept] if asked.inputs[0] == kept and is_zero(asked.inputs[1]) else []
+            if asked is not None and asked.eqn.primitive.name in ("gt", "ge", "lt", "le"):
+                above = asked.eqn.primitive.name in ("gt", "ge")
+                kept, zero = (where, where_not) if above else (where_not, where)
+                inputs = [kept] if is_zero(zero) and asked.inputs[0] == kept and is_zero(asked.inputs[1]) else []
         else:
             continue
         (result,) = op.outputs

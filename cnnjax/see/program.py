@@ -105,8 +105,8 @@ def with_guided_relu(model: Model) -> Model:
     """The network with guided backpropagation's rule for every ReLU; its outputs stay the same.
 
     A ReLU passes the gradient on where its input and the gradient are both positive. What counts as one:
-    `jax.nn.relu`, `relu6`, max(x, 0) and where(x > 0, x, 0), of floats, in loops and branches too; but not the
-    max(variance, 0) of a normalisation.
+    `jax.nn.relu`, `relu6`, `relu_of_sum`, max(x, 0) and where(x > 0, x, 0), of floats, in loops and branches too; but
+    not the max(variance, 0) of a normalisation.
 
     Reference: Springenberg et al. 2015, arXiv:1412.6806, section 3.4.
     """

@@ -89,6 +89,23 @@ def test_the_written_derivative_is_the_derived_one():
     assert low.dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize("mean", [0.5, 3.0, 5.0, 1000.0])
+def test_the_variance_keeps_its_digits_beside_any_mean(mean):
+    """Float32 holds seven digits: 1000 squared less 1000 squared would leave none of a deviation of 0.1."""
+    noise = np.random.default_rng(0).normal(size=(64, 8, 8, 3)).astype(np.float32)
+    x = (noise * np.float32(0.1) + np.float32(mean)).astype(np.float32)
+    for run in (lambda *args: normalise_batch(*args, 1e-5), jax.jit(lambda *args: normalise_batch(*args, 1e-5))):
+        _, found, var = run(jnp.asarray(x), jnp.ones(3), jnp.zeros(3))
+        np.testing.assert_allclose(found, x.mean((0, 1, 2), dtype=np.float64), rtol=1e-6)
+        np.testing.assert_allclose(var, x.var((0, 1, 2), dtype=np.float64), rtol=1e-4)
+
+
+def test_channels_that_do_not_vary_have_variance_0():
+    x = jnp.broadcast_to(jnp.array([0.0, 7.0, -1e4]), (4, 3, 3, 3))
+    out, mean, var = jax.jit(normalise_batch, static_argnums=3)(x, jnp.ones(3), jnp.zeros(3), 1e-5)
+    assert mean.tolist() == [0, 7, -1e4] and not var.any() and not out.any()
+
+
 def test_low_precision_does_not_cancel():
     """Values about 1000 with deviation 4, in bfloat16: mean * factor and x * factor are both near 250."""
     x = jnp.array([992.0, 1000, 1008], jnp.bfloat16)[:, None]

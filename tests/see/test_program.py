@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import RunError, UsageError
+from cnnjax.layers import relu_of_sum
 from cnnjax.models import get_model
 from cnnjax.models.adapter import compute_in
 from cnnjax.see.program import count_relus, find_layers, with_delta, with_guided_relu
@@ -117,6 +118,8 @@ RELUS = {
     "swapped": lambda x: jnp.maximum(0.0, x),
     "zeros": lambda x: jnp.maximum(x, jnp.zeros_like(x)),
     "where": relu_by_where,
+    "where not": lambda x: jnp.where(x <= 0, 0, x),
+    "of a sum": relu_of_sum,
     "remat": jax.checkpoint(jax.nn.relu),
     "scan": relu_in_scan,
     "cond": relu_in_cond,
@@ -141,7 +144,9 @@ def test_guided_backpropagation_by_hand(name):
 
 
 @pytest.mark.parametrize(
-    "activation", [jnp.tanh, jax.nn.silu, jax.nn.leaky_relu, lambda x: jnp.maximum(x, 1.0)], ids=range(4)
+    "activation",
+    [jnp.tanh, jax.nn.silu, jax.nn.leaky_relu, lambda x: jnp.maximum(x, 1.0), lambda x: jnp.where(x <= 0, x, 0)],
+    ids=range(5),
 )
 def test_other_nonlinearities_are_no_relu(activation):
     model = of(lambda params, image: {"logits": head(params, activation(image @ params["a"]))})

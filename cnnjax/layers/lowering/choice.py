@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from cnnjax.layers.lowering import native, onednn, products, turned, winograd
+from cnnjax.layers.lowering import native, onednn, products, turned, whole, winograd
 from cnnjax.layers.lowering.geometry import Geometry
 from cnnjax.types import Array
 
@@ -25,6 +25,8 @@ _MANY_PIXELS = 512  # of all images: with fewer, the transform of the kernel cos
 
 def choose_forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
     """Of x [B,H,W,C] and kernel [h,w,C/groups,F]."""
+    if whole.takes(geometry):
+        return partial(whole.forward, product=_matmul(dtype))
     if not onednn.takes(dtype):
         return native.forward
     return winograd.forward if _winograd_pays(x[0], kernel, geometry, dtype, _deep_enough(geometry)) else onednn.forward
@@ -32,6 +34,8 @@ def choose_forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype)
 
 def choose_input_gradient(gradient: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
     """Of gradient [B,H',W',F] and kernel [h,w,C/groups,F]."""
+    if whole.takes(geometry):
+        return partial(whole.input_gradient, product=_matmul(dtype))
     mirrored = geometry.mirrored()
     if mirrored is None or not onednn.takes(dtype):
         return native.canonical_input_gradient
@@ -43,6 +47,8 @@ def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype:
     """Of x [B,H,W,C] and gradient [B,H',W',F]."""
     if geometry.groups > 1:
         return native.kernel_gradient
+    if whole.takes(geometry):
+        return partial(whole.kernel_gradient, product=_matmul(dtype))
     fast = onednn.takes(dtype)
     if fast and _winograd_pays(x[0], (x[-1], gradient[-1]), geometry, dtype, _DEEP):
         return winograd.kernel_gradient
@@ -57,6 +63,10 @@ def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype:
     if strided or pixels > _LARGE_MAP or x[0] < _SMALL_BATCH:
         return partial(products.by_image, product=product)
     return native.canonical_kernel_gradient
+
+
+def _matmul(dtype: np.dtype) -> whole.Product:
+    return onednn.matmul if onednn.takes(dtype) else whole.matmul
 
 
 def _deep_enough(geometry: Geometry) -> int:

@@ -12,6 +12,7 @@ the mirrored kernel comes out, with the channels in the vectors.
 """
 
 import jax
+import jax.numpy as jnp
 
 from cnnjax.layers.lowering.geometry import Geometry
 from cnnjax.layers.lowering.native import mirror
@@ -60,7 +61,13 @@ def _images_last(x: Array) -> Array:
     images, height, width, channels = x.shape
     parts = next(n for n in range(min(_PARTS, height), 0, -1) if height % n == 0)
     pixels = x.transpose(1, 2, 0, 3).reshape(parts, height // parts * width, images, channels)
-    return jax.lax.map(lambda part: part.swapaxes(1, 2), pixels).reshape(height, width, channels, images)
+    # A buffer that starts with a number of x: zeros, shared by all layers, would be copied for each.
+    start = jnp.broadcast_to(x[0, 0, 0, 0], (parts, pixels.shape[1], channels, images))
+
+    def turn(part: Array, turned: Array) -> Array:
+        return jax.lax.dynamic_update_index_in_dim(turned, pixels[part].swapaxes(1, 2), part, 0)
+
+    return jax.lax.fori_loop(0, parts, turn, start).reshape(height, width, channels, images)
 
 
 def _reach_beyond(geometry: Geometry) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.layers.lowering import Geometry, choice, native, onednn, products, turned, winograd
+from cnnjax.layers.lowering import Geometry, choice, native, onednn, products, turned, whole, winograd
 
 FLOAT = np.dtype(np.float32)
 
@@ -65,6 +65,20 @@ def test_kernel_gradient(library):
     assert chosen(16, 32, 64, stride=2) is (fast or products.by_tap)
     assert chosen(224, 3, 64, kernel=7, stride=2, padding=3) is (fast or products.by_image)
     assert chosen(14, 64, 64, groups=64) is native.kernel_gradient
+
+
+def test_a_kernel_as_large_as_the_map_is_a_product(library):
+    moves = geometry(5, kernel=5, padding=0)
+    x, kernel, gradient = (8, 5, 5, 16), (5, 5, 16, 120), (8, 1, 1, 120)
+    for way, kind in (
+        (choice.choose_forward(x, kernel, moves, FLOAT), whole.forward),
+        (choice.choose_input_gradient(gradient, kernel, moves, FLOAT), whole.input_gradient),
+        (choice.choose_kernel_gradient(x, gradient, moves, FLOAT), whole.kernel_gradient),
+    ):
+        assert isinstance(way, partial) and way.func is kind
+        assert way.keywords == {"product": onednn.matmul if library else whole.matmul}
+    for other in (geometry(5, kernel=5, padding=1), geometry(5, kernel=5, padding=0, groups=2), geometry(5, 3)):
+        assert not whole.takes(other)
 
 
 @pytest.mark.parametrize(("stride", "padding"), [(1, 1), (3, 2)])

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel as large as the map: its one window is all there is, and convolution and gradients are matrix products."""
+
+from typing import Protocol
+
+import jax.numpy as jnp
+
+from cnnjax.layers.lowering.geometry import Geometry
+from cnnjax.types import Array
+
+
+class Product(Protocol):
+    """From [M,K] and [K,N] to [M,N]."""
+
+    def __call__(self, a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+        """Either may come transposed."""
+        ...
+
+
+def takes(geometry: Geometry) -> bool:
+    """Whether the kernel covers the map, of one group, and no padding."""
+    return geometry.groups == 1 and geometry.kernel_size == geometry.size and not any(map(any, geometry.sides))
+
+
+def forward(x: Array, kernel: Array, geometry: Geometry, product: Product) -> Array:
+    """[B,h,w,C] and [h,w,C,F] to [B,1,1,F]."""
+    del geometry
+    return product(_rows(x), _columns(kernel))[:, None, None]
+
+
+def input_gradient(gradient: Array, kernel: Array, geometry: Geometry, product: Product) -> Array:
+    """[B,1,1,F] and [h,w,C,F] to [B,h,w,C]."""
+    return product(_rows(gradient), _columns(kernel), transpose_b=True).reshape(-1, *geometry.size, kernel.shape[2])
+
+
+def kernel_gradient(x: Array, gradient: Array, geometry: Geometry, product: Product) -> Array:
+    """[B,h,w,C] and [B,1,1,F] to [h,w,C,F]."""
+    return product(_rows(x), _rows(gradient), transpose_a=True).reshape(*geometry.size, x.shape[3], -1)
+
+
+def matmul(a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+    """XLA's own `Product`."""
+    return jnp.matmul(a.T if transpose_a else a, b.T if transpose_b else b)
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(x.shape[0], -1)
+
+
+def _columns(kernel: Array) -> Array:
+    return kernel.reshape(-1, kernel.shape[-1])
