@@ -36,8 +36,9 @@ def test_forward_and_input_gradient(library):
     for channels, way in ((128, winograd), (127, onednn)):  # small maps
         chosen = choice.choose_forward((128, 16, 16, channels), (3, 3, channels, 128), geometry(16), FLOAT)
         assert chosen is (way.forward if library else native.forward)
-    few = ((8, 7, 7, 512), (3, 3, 512, 512))  # pixels
-    assert choice.choose_forward(*few, geometry(7), FLOAT) is (onednn.forward if library else native.forward)
+    for batch, size, way in ((2, 16, winograd), (10, 7, onednn)):  # 512 and 490 pixels
+        chosen = choice.choose_forward((batch, size, size, 512), (3, 3, 512, 512), geometry(size), FLOAT)
+        assert chosen is (way.forward if library else native.forward)
     for other in (geometry(stride=2), geometry(padding=3)):  # cannot be mirrored
         assert choice.choose_input_gradient(*shapes, other, FLOAT) is native.canonical_input_gradient
 
@@ -79,6 +80,14 @@ def test_a_kernel_as_large_as_the_map_is_a_product(library):
         assert way.keywords == {"product": onednn.matmul if library else whole.matmul}
     for other in (geometry(5, kernel=5, padding=1), geometry(5, kernel=5, padding=0, groups=2), geometry(5, 3)):
         assert not whole.takes(other)
+
+
+def test_half_precision_would_round_too_much_in_winograds_way(monkeypatch):
+    monkeypatch.setattr(onednn, "takes", lambda dtype: True)
+    maps, kernel, half = (8, 56, 56, 128), (3, 3, 128, 128), np.dtype(jnp.bfloat16)
+    assert choice.choose_forward(maps, kernel, geometry(), half) is onednn.forward
+    assert choice.choose_input_gradient(maps, kernel, geometry(), half) is onednn.input_gradient
+    assert choice.choose_kernel_gradient(maps, maps, geometry(), half) is turned.kernel_gradient
 
 
 @pytest.mark.parametrize(("stride", "padding"), [(1, 1), (3, 2)])

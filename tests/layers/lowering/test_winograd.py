@@ -55,6 +55,8 @@ def test_as_the_native_ones(library, name, together, monkeypatch):
 
 
 def test_images_are_divided_evenly(monkeypatch):
+    maps = jnp.zeros((16, 56, 56, 64))  # ResNet's first: 200,704 numbers an image
+    assert winograd._parts(maps, 64, moves((56, 56))) == 2
     monkeypatch.setattr(winograd, "_TOGETHER", 4 * 64 * 3)
     assert winograd._parts(jnp.ones((6, 8, 8, 3)), 2, moves((8, 8))) == 2  # four would fit, three divide six
     assert winograd._parts(jnp.ones((6, 8, 8, 3)), 24, moves((8, 8))) == 6  # not even one does
@@ -86,7 +88,13 @@ def test_of_deep_maps_the_program_and_its_derivatives_are_made_so(library):
 def test_what_it_does_not_take(monkeypatch):
     geometry = moves((8, 8))
     assert winograd.takes(geometry)
-    for other in ({"groups": 2}, {"stride": (1, 2)}, {"dilation": (2, 1)}, {"kernel_size": (3, 1)}):
+    for other in (
+        {"groups": 2},
+        {"stride": (1, 2)},
+        {"dilation": (2, 1)},
+        {"kernel_size": (3, 1)},
+        {"kernel_size": (1, 3)},
+    ):
         assert not winograd.takes(geometry._replace(**other))
     monkeypatch.setenv("CNNJAX_WINOGRAD", "0")
     assert not winograd.takes(geometry)
