@@ -20,13 +20,14 @@ _LARGE_MAP = 64 * 64  # pixels; above that XLA's kernel gradient runs out of the
 _SMALL_MAP = 16 * 16  # pixels; up to that the pixels of all images that meet a tap are quickly gathered
 _SMALL_BATCH = 16  # images; with fewer XLA's kernel gradient, which sums over them innermost, is slow
 _DEEP = 32  # channels on both sides that make a matrix product of one tap worth its while
+_FEW_ROWS = 32  # of a matrix, that XLA's product is done with before oneDNN has laid out the other one anew
 _MANY_PIXELS = 512  # of all images: with fewer, the transform of the kernel costs Winograd's convolution its gain
 
 
 def choose_forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
     """Of x [B,H,W,C] and kernel [h,w,C/groups,F]."""
     if whole.takes(geometry):
-        return partial(whole.forward, product=_matmul(dtype))
+        return partial(whole.forward, product=whole.matmul if x[0] <= _FEW_ROWS else _matmul(dtype))
     if not onednn.takes(dtype):
         return native.forward
     return winograd.forward if _winograd_pays(x[0], kernel, geometry, dtype, _deep_enough(geometry)) else onednn.forward

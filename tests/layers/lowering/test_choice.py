@@ -70,7 +70,7 @@ def test_kernel_gradient(library):
 
 def test_a_kernel_as_large_as_the_map_is_a_product(library):
     moves = geometry(5, kernel=5, padding=0)
-    x, kernel, gradient = (8, 5, 5, 16), (5, 5, 16, 120), (8, 1, 1, 120)
+    x, kernel, gradient = (33, 5, 5, 16), (5, 5, 16, 120), (33, 1, 1, 120)
     for way, kind in (
         (choice.choose_forward(x, kernel, moves, FLOAT), whole.forward),
         (choice.choose_input_gradient(gradient, kernel, moves, FLOAT), whole.input_gradient),
@@ -78,6 +78,8 @@ def test_a_kernel_as_large_as_the_map_is_a_product(library):
     ):
         assert isinstance(way, partial) and way.func is kind
         assert way.keywords == {"product": onednn.matmul if library else whole.matmul}
+    few = choice.choose_forward((32, 5, 5, 16), kernel, moves, FLOAT)
+    assert isinstance(few, partial) and few.keywords == {"product": whole.matmul}
     for other in (geometry(5, kernel=5, padding=1), geometry(5, kernel=5, padding=0, groups=2), geometry(5, 3)):
         assert not whole.takes(other)
 
