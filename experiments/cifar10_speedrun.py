@@ -9,7 +9,7 @@ Deviations: an epoch is 50,000 images, nothing dropped at its end; the paper's 4
     python run.py --config=experiments/cifar10_speedrun.py:cpu --workdir=runs/speedrun_cpu
 
 Hardware: `cpu` on 2 quiet cores of an AMD EPYC, 24 GiB; Python 3.11, jax 0.10.2, float32. `gpu` not yet measured
-Result: `cpu` test accuracy 82.41% (n = 1, not tuned); steps 71 s, compilation 7 s
+Result: `cpu` test accuracy 83.37 +- 0.25% (n = 3 seeds); steps 73 s, compilation 8 s
 """
 
 from experiments import default
