@@ -101,9 +101,10 @@ def test_the_variance_keeps_its_digits_beside_any_mean(mean):
 
 
 def test_channels_that_do_not_vary_have_variance_0():
-    x = jnp.broadcast_to(jnp.array([0.0, 7.0, -1e4]), (4, 3, 3, 3))
+    x = jnp.broadcast_to(jnp.array([0.0, 7.3, -123.4]), (4, 3, 3, 3))
     out, mean, var = jax.jit(normalise_batch, static_argnums=3)(x, jnp.ones(3), jnp.zeros(3), 1e-5)
-    assert mean.tolist() == [0, 7, -1e4] and not var.any() and not out.any()
+    np.testing.assert_allclose(mean, [0, 7.3, -123.4], rtol=1e-6)
+    assert (var >= 0).all() and (var < 1e-8).all() and (abs(out) < 0.05).all()  # the mean itself is rounded
 
 
 def test_low_precision_does_not_cancel():
