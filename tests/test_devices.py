@@ -37,24 +37,33 @@ def machine(monkeypatch):
 
 
 LATENCY = "xla_gpu_enable_latency_hiding_scheduler"
+(CONVOLUTION,) = devices.CPU_FLAGS
 
 
-def test_gpu_flags_join_the_users_and_never_change_them(machine):
+def test_flags_join_the_users_and_never_change_them(machine):
     seen = machine(flags="--xla_dump_to=/d --xla_gpu_autotune_level=0")
     devices.set_up(train())
-    assert seen() == {"xla_dump_to": "/d", "xla_gpu_autotune_level": "0", LATENCY: "true"}
-    seen = machine(flags=f"--{LATENCY}=false")
+    assert seen() == {"xla_dump_to": "/d", "xla_gpu_autotune_level": "0", LATENCY: "true"} | devices.CPU_FLAGS
+    seen = machine(flags=f"--{LATENCY}=false --{CONVOLUTION}=reduce")
     devices.set_up(train(deterministic=True))
-    assert seen() == {LATENCY: "false", devices.DETERMINISTIC: "true"}
+    assert seen() == {LATENCY: "false", devices.DETERMINISTIC: "true", CONVOLUTION: "reduce"}
     before = os.environ["XLA_FLAGS"]
     devices.set_up(train(deterministic=True))
     assert os.environ["XLA_FLAGS"] == before
 
 
-def test_no_gpu_no_flags(machine):
+def test_without_a_gpu_those_of_the_cpu_alone(machine, monkeypatch):
     seen = machine(gpu=False, backend="cpu")
     devices.set_up(train(deterministic=True))
+    assert seen() == devices.CPU_FLAGS
+    seen = machine(gpu=False, backend="cpu", started=True)
+    devices.set_up(train(deterministic=True))
     assert not seen() and not os.environ.get("XLA_FLAGS")
+    for version in ("0.10.1", "0.13.0"):
+        seen = machine(gpu=False, backend="cpu")
+        monkeypatch.setattr(devices.jaxlib.version, "__version__", version)
+        devices.set_up(train())
+        assert not seen()
 
 
 def test_determinism_that_cannot_be_had_is_told(machine, caplog):
@@ -78,7 +87,8 @@ def test_matmul_precision_is_the_configs(machine):
 
 def test_xla_knows_the_flags():
     """An unknown name in XLA_FLAGS ends the process, on a CPU as well."""
-    flags = " ".join(f"--{name}=true" for name in (*devices.GPU_FLAGS, devices.DETERMINISTIC))
+    flags = devices.CPU_FLAGS | devices.GPU_FLAGS | {devices.DETERMINISTIC: "true"}
+    flags = " ".join(f"--{name}={value}" for name, value in flags.items())
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], env=env, check=True, timeout=120)
 

@@ -75,11 +75,6 @@ def matmul(a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool =
     return _call("matmul", config, shape, a, b)
 
 
-def dot(rows: Array, columns: Array) -> Array:
-    """[K,M] and [K,N] to [M,N]: the product of the first, transposed, with the second."""
-    return matmul(rows, columns, transpose_a=True)
-
-
 def _call(name: str, config: Mapping[str, object], shape: tuple[int, ...], *operands: Array) -> Array:
     call = jax.ffi.ffi_call(
         f"__onednn${name}",

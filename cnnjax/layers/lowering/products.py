@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel gradients of one group as matrix products: images times pixels is what is summed over."""
+"""Matrix products, and kernel gradients of one group made of them: images times pixels is what is summed over."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,22 @@ import jax.numpy as jnp
 from cnnjax.layers.lowering.geometry import Geometry
 from cnnjax.types import Array
 
-Product = Callable[[Array, Array], Array]
-"""From [K,M] and [K,N] to [M,N]."""
-
 _ROWS = 2048  # of im2col at a time; a larger map is taken whole
+
+
+class Product(Protocol):
+    """From [...,M,K] and [...,K,N] to [...,M,N]."""
+
+    def __call__(self, a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+        """Either may come with its last two axes swapped."""
+        ...
+
+
+def matmul(a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+    """XLA's own `Product`."""
+    members = tuple(range(a.ndim - 2))
+    rows, columns = (a.ndim - 2 if transpose_a else a.ndim - 1), (b.ndim - 1 if transpose_b else b.ndim - 2)
+    return jax.lax.dot_general(a, b, (((rows,), (columns,)), (members, members)))
 
 
 def by_tap(x: Array, gradient: Array, geometry: Geometry, product: Product) -> Array:
@@ -21,10 +33,12 @@ def by_tap(x: Array, gradient: Array, geometry: Geometry, product: Product) -> A
     padded = jnp.pad(x, ((0, 0), *geometry.sides, (0, 0)))
     columns = gradient.reshape(-1, gradient.shape[-1])
     taps = [_met(padded, geometry, i, j).reshape(-1, x.shape[-1]) for i in range(height) for j in range(width)]
-    return jnp.stack([product(rows, columns) for rows in taps]).reshape(height, width, x.shape[-1], -1)
+    return jnp.stack([product(rows, columns, transpose_a=True) for rows in taps]).reshape(
+        height, width, x.shape[-1], -1
+    )
 
 
-def by_image(x: Array, gradient: Array, geometry: Geometry, product: Product) -> Array:
+def by_image(x: Array, gradient: Array, geometry: Geometry) -> Array:
     """The same as a product over im2col rows, a few images at a time, so that the rows stay in the cache."""
     channels, features = x.shape[-1], gradient.shape[-1]
     height, width = geometry.kernel_size
@@ -35,16 +49,11 @@ def by_image(x: Array, gradient: Array, geometry: Geometry, product: Product) ->
         padded, gradient = part
         taps = [_met(padded, geometry, i, j) for i in range(height) for j in range(width)]
         rows = jnp.concatenate(taps, -1).reshape(-1, height * width * channels)
-        return total + product(rows, gradient.reshape(-1, features)), None
+        return total + matmul(rows, gradient.reshape(-1, features), transpose_a=True), None
 
     parts = (_in_parts(padded, images), _in_parts(gradient, images))
     total = jnp.zeros((height * width * channels, features), x.dtype)
     return jax.lax.scan(add, total, parts)[0].reshape(height, width, channels, features)
-
-
-def dot(rows: Array, columns: Array) -> Array:
-    """XLA's own `Product`."""
-    return jax.lax.dot_general(rows, columns, (((0,), (0,)), ((), ())))
 
 
 def _met(padded: Array, geometry: Geometry, i: int, j: int) -> Array:

@@ -1,20 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A kernel as large as the map: its one window is all there is, and convolution and gradients are matrix products."""
 
-from typing import Protocol
-
-import jax.numpy as jnp
-
 from cnnjax.layers.lowering.geometry import Geometry
+from cnnjax.layers.lowering.products import Product
 from cnnjax.types import Array
-
-
-class Product(Protocol):
-    """From [M,K] and [K,N] to [M,N]."""
-
-    def __call__(self, a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
-        """Either may come transposed."""
-        ...
 
 
 def takes(geometry: Geometry) -> bool:
@@ -36,11 +25,6 @@ def input_gradient(gradient: Array, kernel: Array, geometry: Geometry, product: 
 def kernel_gradient(x: Array, gradient: Array, geometry: Geometry, product: Product) -> Array:
     """[B,h,w,C] and [B,1,1,F] to [h,w,C,F]."""
     return product(_rows(x), _rows(gradient), transpose_a=True).reshape(*geometry.size, x.shape[3], -1)
-
-
-def matmul(a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
-    """XLA's own `Product`."""
-    return jnp.matmul(a.T if transpose_a else a, b.T if transpose_b else b)
 
 
 def _rows(x: Array) -> Array:

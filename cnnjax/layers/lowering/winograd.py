@@ -3,9 +3,9 @@
 
 Four neighbouring results of three taps need six products, not twelve, if map, taps and results pass through small
 matrices; along both axes that is 36 in place of 144 (Lavin and Gray 2016, arXiv:1509.09308, section 4.3). What is left
-in the middle is a matrix product over the channels for each of the 6x6 places in a tile, and oneDNN's. The transforms
-go through the rows first and then, for each of the six sums of rows, through its columns. The kernel gradient is the
-derivative of these steps, with as few products.
+in the middle is a matrix product over the channels for each of the 6x6 places in a tile. The transforms go through the
+rows first and then, for each of the six sums of rows, through its columns. The kernel gradient is the derivative of
+these steps, with as few products.
 
 The price is rounding: in float32 about 1e-5 of the largest result, where a direct convolution has 1e-6.
 `CNNJAX_WINOGRAD=0` in the environment leaves it out.
@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.layers.lowering import onednn
 from cnnjax.layers.lowering.geometry import Geometry
+from cnnjax.layers.lowering.products import Product, matmul
 from cnnjax.types import Array
 
 _SWITCH = "CNNJAX_WINOGRAD"
@@ -68,7 +68,7 @@ def _convolve(x: Array, kernel: Array, geometry: Geometry, features: int, *, tra
     def convolve(x: Array) -> Array:
         rows = []
         for places, row_taps in zip(_places(x, geometry), taps, strict=True):
-            products = onednn.matmul(places.reshape(6, -1, x.shape[-1]), row_taps, transpose_b=transpose)
+            products = matmul(places.reshape(6, -1, x.shape[-1]), row_taps, transpose_b=transpose)
             products = products.reshape(*places.shape[:-1], features)
             rows.append(_side_by_side(_combine(_RESULTS, products), 2))
         return _side_by_side(_combine(_RESULTS, rows), 1)[:, :height, :width]
@@ -79,7 +79,7 @@ def _convolve(x: Array, kernel: Array, geometry: Geometry, features: int, *, tra
     return jax.lax.map(convolve, _split(x, parts)).reshape(x.shape[0], height, width, features)
 
 
-def kernel_gradient(x: Array, gradient: Array, geometry: Geometry) -> Array:
+def kernel_gradient(x: Array, gradient: Array, geometry: Geometry, product: Product = matmul) -> Array:
     """[B,H,W,C] and [B,H',W',F] to [3,3,C,F]."""
 
     def products(x: Array, gradient: Array) -> list[Array]:
@@ -89,9 +89,7 @@ def kernel_gradient(x: Array, gradient: Array, geometry: Geometry) -> Array:
         rows = _combine(_RESULTS.T, _every_fourth(whole, 1, _TILE))
         results = (jnp.stack(_combine(_RESULTS.T, _every_fourth(row, 2, _TILE))) for row in rows)
         return [
-            onednn.matmul(
-                places.reshape(6, -1, x.shape[-1]), result.reshape(6, -1, gradient.shape[-1]), transpose_a=True
-            )
+            product(places.reshape(6, -1, x.shape[-1]), result.reshape(6, -1, gradient.shape[-1]), transpose_a=True)
             for places, result in zip(_places(x, geometry), results, strict=True)
         ]
 

@@ -26,21 +26,31 @@ def library(request, monkeypatch):
 
 
 def test_forward_and_input_gradient(library):
-    for channels, batch, way in ((64, 8, winograd), (63, 8, onednn)):
-        shapes = ((batch, 56, 56, channels), (3, 3, channels, 64))
-        chosen = choice.choose_forward(*shapes, geometry(), FLOAT)
-        assert chosen is (way.forward if library else native.forward)
-        assert choice.choose_forward(*shapes, geometry(), np.dtype(np.float64)) is native.forward
-        chosen = choice.choose_input_gradient(*shapes, geometry(), FLOAT)
-        assert chosen is (way.input_gradient if library else native.canonical_input_gradient)
-    for channels, way in ((128, winograd), (127, onednn)):  # small maps
-        chosen = choice.choose_forward((128, 16, 16, channels), (3, 3, channels, 128), geometry(16), FLOAT)
-        assert chosen is (way.forward if library else native.forward)
-    for batch, size, way in ((2, 16, winograd), (10, 7, onednn)):  # 512 and 490 pixels
-        chosen = choice.choose_forward((batch, size, size, 512), (3, 3, 512, 512), geometry(size), FLOAT)
-        assert chosen is (way.forward if library else native.forward)
-    for other in (geometry(stride=2), geometry(padding=3)):  # cannot be mirrored
-        assert choice.choose_input_gradient(*shapes, other, FLOAT) is native.canonical_input_gradient
+    def forward(size, channels, features, batch=8, **options):
+        moves = geometry(size, **options)
+        return choice.choose_forward((batch, size, size, channels), (3, 3, channels, features), moves, FLOAT)
+
+    def input_gradient(size, channels, features, batch=8, **options):
+        moves = geometry(size, **options)
+        gradient = (batch, *moves.output, features)
+        return choice.choose_input_gradient(gradient, (3, 3, channels, features), moves, FLOAT)
+
+    few = onednn if library else native
+    assert forward(56, 64, 64) is winograd.forward and input_gradient(56, 64, 64) is winograd.input_gradient
+    assert forward(56, 63, 64) is native.forward and forward(56, 64, 63) is few.forward
+    canonical, mirrored = native.canonical_input_gradient, onednn.input_gradient if library else None
+    assert input_gradient(56, 64, 63) is canonical and input_gradient(56, 63, 64) is (mirrored or canonical)
+    # Small maps need more channels, and all images together enough pixels: 512 and 490.
+    assert forward(16, 128, 128) is winograd.forward and forward(16, 127, 128) is native.forward
+    assert forward(16, 512, 512, batch=2) is winograd.forward and forward(7, 512, 512, batch=10) is native.forward
+    for other in ({"stride": 2}, {"padding": 3}):  # cannot be mirrored
+        assert input_gradient(56, 16, 16, **other) is canonical
+    double = (8, 56, 56, 64), (3, 3, 64, 64), geometry(), np.dtype(np.float64)
+    assert choice.choose_forward(*double) is native.forward
+    assert choice.choose_input_gradient(*double) is canonical
+    groups = (8, 56, 56, 64), (3, 3, 1, 64), geometry(groups=64), FLOAT
+    assert choice.choose_forward(*groups) is few.forward
+    assert choice.choose_input_gradient(*groups) is (mirrored or canonical)
 
 
 def test_kernel_gradient(library):
@@ -49,22 +59,19 @@ def test_kernel_gradient(library):
         x, gradient = (batch, size, size, channels), (batch, *moves.output, features)
         way = choice.choose_kernel_gradient(x, gradient, moves, FLOAT)
         if isinstance(way, partial):
-            assert way.keywords == {"product": onednn.dot if library else products.dot}
+            fast = library and features < 64
+            assert way.keywords == {"product": onednn.matmul if fast else products.matmul}
             return way.func
         return way
 
-    fast = turned.kernel_gradient if library else None
-    faster = winograd.kernel_gradient if library else None
-    assert chosen(112, 64, 128) is (faster or products.by_image)
-    assert chosen(56, 64, 64) is (faster or native.canonical_kernel_gradient)
-    assert chosen(56, 64, 64, batch=8) is (faster or products.by_image)
-    assert chosen(56, 64, 256, kernel=1, padding=0) is products.by_tap
-    assert chosen(14, 256, 256) is (faster or products.by_tap)
-    assert chosen(7, 512, 512, batch=8) is (fast or products.by_tap)
-    assert chosen(16, 32, 32) is (faster or native.canonical_kernel_gradient)
-    assert chosen(16, 16, 32) is (fast or native.canonical_kernel_gradient)
-    assert chosen(16, 32, 64, stride=2) is (fast or products.by_tap)
-    assert chosen(224, 3, 64, kernel=7, stride=2, padding=3) is (fast or products.by_image)
+    canonical = native.canonical_kernel_gradient
+    assert chosen(56, 64, 64) is chosen(14, 256, 256) is winograd.kernel_gradient
+    assert chosen(56, 63, 64) is chosen(7, 512, 512, batch=8) is canonical
+    assert chosen(56, 63, 64, batch=4) is canonical and chosen(56, 63, 64, batch=3) is products.by_image
+    assert chosen(56, 64, 256, kernel=1, padding=0) is chosen(56, 16, 32, kernel=1, padding=0) is products.by_tap
+    assert chosen(16, 32, 32) is (winograd.kernel_gradient if library else canonical)
+    assert chosen(16, 16, 32) is (turned.kernel_gradient if library else canonical)
+    assert chosen(16, 32, 64, stride=2) is chosen(224, 3, 64, kernel=7, stride=2, padding=3) is canonical
     assert chosen(14, 64, 64, groups=64) is native.kernel_gradient
 
 
@@ -77,9 +84,9 @@ def test_a_kernel_as_large_as_the_map_is_a_product(library):
         (choice.choose_kernel_gradient(x, gradient, moves, FLOAT), whole.kernel_gradient),
     ):
         assert isinstance(way, partial) and way.func is kind
-        assert way.keywords == {"product": onednn.matmul if library else whole.matmul}
+        assert way.keywords == {"product": onednn.matmul if library else products.matmul}
     few = choice.choose_forward((32, 5, 5, 16), kernel, moves, FLOAT)
-    assert isinstance(few, partial) and few.keywords == {"product": whole.matmul}
+    assert isinstance(few, partial) and few.keywords == {"product": products.matmul}
     for other in (geometry(5, kernel=5, padding=1), geometry(5, kernel=5, padding=0, groups=2), geometry(5, 3)):
         assert not whole.takes(other)
 
@@ -101,8 +108,8 @@ def test_every_kernel_gradient_is_the_same(stride, padding):
     expected = native.kernel_gradient(x, gradient, moves)
     for way in (
         native.canonical_kernel_gradient,
-        partial(products.by_tap, product=products.dot),
-        partial(products.by_image, product=products.dot),
+        partial(products.by_tap, product=products.matmul),
+        products.by_image,
     ):
         np.testing.assert_allclose(jax.jit(way, static_argnums=2)(x, gradient, moves), expected, rtol=1e-5, atol=1e-5)
     kernel = jax.random.normal(keys[0], (3, 3, 3, 4))
@@ -114,7 +121,7 @@ def test_every_kernel_gradient_is_the_same(stride, padding):
 def test_images_are_taken_together_only_as_far_as_they_divide(monkeypatch):
     monkeypatch.setattr(products, "_ROWS", 4 * 49)
     moves, x = geometry(7), jnp.ones((6, 7, 7, 2))
-    program = jax.make_jaxpr(lambda x, g: products.by_image(x, g, moves, products.dot))(x, x)
+    program = jax.make_jaxpr(lambda x, g: products.by_image(x, g, moves))(x, x)
     (scan,) = [eqn for eqn in program.eqns if eqn.primitive.name == "scan"]
     assert scan.params["length"] == 2  # four images fit, three divide six
 

@@ -5,10 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from cnnjax.layers.lowering import Geometry, native, onednn, whole
+from cnnjax.layers.lowering import Geometry, native, onednn, products, whole
 
 
-@pytest.mark.parametrize("product", [whole.matmul, onednn.matmul], ids=["XLA", "oneDNN"])
+@pytest.mark.parametrize("product", [products.matmul, onednn.matmul], ids=["XLA", "oneDNN"])
 def test_one_window_against_xla(product):
     if product is onednn.matmul and not onednn.takes(np.dtype(np.float32)):
         pytest.skip("without oneDNN")
