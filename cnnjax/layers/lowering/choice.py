@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from cnnjax.layers.lowering import native, onednn, products, turned, whole, winograd
+from cnnjax.layers.lowering import abreast, native, onednn, products, turned, whole, winograd
 from cnnjax.layers.lowering.geometry import Geometry
 from cnnjax.types import Array
 
@@ -17,6 +17,7 @@ Way = Callable[[Array, Array, Geometry], Array]
 Shape = tuple[int, ...]
 
 _WIDE = 64  # features that fill XLA's matrix products; of fewer, oneDNN's convolution is much faster
+_FEW = 16  # features with which XLA's kernel gradient is slow
 _SMALL_MAP = 16 * 16  # pixels; up to that Winograd's transforms of the kernel weigh more
 _FEW_IMAGES = 3  # up to that XLA's kernel gradient, which sums over the images innermost, is slow
 _FEW_ROWS = 32  # of a matrix, that XLA's product is done with before oneDNN has laid out the other one anew
@@ -29,7 +30,9 @@ def choose_forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype)
         return partial(whole.forward, product=products.matmul if x[0] <= _FEW_ROWS else _matmul(dtype))
     if _winograd_pays(x[0], kernel, geometry, dtype, _deep_enough(geometry)):
         return winograd.forward
-    return onednn.forward if _onednn_pays(kernel[-1], geometry, dtype) else native.forward
+    if _onednn_pays(kernel[-1], geometry, dtype):
+        return onednn.forward
+    return abreast.forward if abreast.takes(geometry, kernel[-1]) else native.forward
 
 
 def choose_input_gradient(gradient: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
@@ -41,8 +44,9 @@ def choose_input_gradient(gradient: Shape, kernel: Shape, geometry: Geometry, dt
         return native.canonical_input_gradient
     if _winograd_pays(gradient[0], kernel, mirrored, dtype, _deep_enough(mirrored)):
         return winograd.input_gradient
-    fast = _onednn_pays(kernel[-2] * geometry.groups, mirrored, dtype)
-    return onednn.input_gradient if fast else native.canonical_input_gradient
+    if _onednn_pays(kernel[-2] * geometry.groups, mirrored, dtype):
+        return onednn.input_gradient
+    return abreast.input_gradient if abreast.takes(mirrored, kernel[-2]) else native.canonical_input_gradient
 
 
 def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
@@ -56,8 +60,8 @@ def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype:
         return partial(winograd.kernel_gradient, product=onednn.matmul if fast else products.matmul)
     if geometry.kernel_size == (1, 1):
         return partial(products.by_tap, product=onednn.matmul if fast else products.matmul)
-    if fast and turned.takes(geometry):
-        return turned.kernel_gradient
+    if turned.takes(geometry) and (fast or gradient[-1] < min(x[-1], _FEW)):
+        return partial(turned.kernel_gradient, forward=onednn.forward if fast else native.forward)
     return products.by_image if x[0] <= _FEW_IMAGES else native.canonical_kernel_gradient
 
 
@@ -66,15 +70,15 @@ def _matmul(dtype: np.dtype) -> products.Product:
 
 
 def _onednn_pays(features: int, geometry: Geometry, dtype: np.dtype) -> bool:
-    """Whether oneDNN's convolution gains so much that a step may not be kept in the compilation cache.
+    """Whether oneDNN's convolution gains so much that the step need not be kept in the compilation cache.
 
-    XLA has no fast convolution of groups, nor one in half precision.
+    XLA has no fast convolution of groups, nor one in half precision, and is slow where features are few.
     """
-    return onednn.takes(dtype) and (features < _WIDE or geometry.groups > 1 or dtype != np.float32)
+    return onednn.takes(dtype) and (features < _deep_enough(geometry) or geometry.groups > 1 or dtype != np.float32)
 
 
 def _deep_enough(geometry: Geometry) -> int:
-    """Channels from which on Winograd's convolution gains by its products more than its transforms cost."""
+    """Channels that XLA's matrix products need, Winograd's after its transforms or those of a plain convolution."""
     return _WIDE if geometry.output[0] * geometry.output[1] > _SMALL_MAP else 2 * _WIDE
 
 

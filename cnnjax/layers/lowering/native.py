@@ -10,15 +10,15 @@ from cnnjax.types import Array
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """[B,H,W,C] and [h,w,C/groups,F] to [B,H',W',F]."""
+def forward(x: Array, kernel: Array, geometry: Geometry, *, kernel_layout: str = "HWIO") -> Array:
+    """[B,H,W,C] and [h,w,C/groups,F], or its axes as `kernel_layout` says, to [B,H',W',F]."""
     return jax.lax.conv_general_dilated(
         x,
         kernel,
         geometry.stride,
         geometry.sides,
         rhs_dilation=geometry.dilation,
-        dimension_numbers=LAYOUT,
+        dimension_numbers=(LAYOUT[0], kernel_layout, LAYOUT[2]),
         feature_group_count=geometry.groups,
     )
 
@@ -67,6 +67,10 @@ def canonical_input_gradient(gradient: Array, kernel: Array, geometry: Geometry)
 def canonical_kernel_gradient(x: Array, gradient: Array, geometry: Geometry) -> Array:
     """`kernel_gradient` of one group in that layout: channels are the images, images the channels."""
     spread = [(n - 1) * s + 1 for n, s in zip(geometry.output, geometry.stride, strict=True)]
+    if any(n > size for n, size in zip(spread, geometry.size, strict=True)):
+        # XLA has no fast convolution by a kernel larger than the map.
+        x = jnp.pad(x, ((0, 0), *geometry.sides, (0, 0)))
+        geometry = geometry._replace(size=x.shape[1:3], sides=((0, 0), (0, 0)))
     reach = [d * (k - 1) for d, k in zip(geometry.dilation, geometry.kernel_size, strict=True)]
     lows = [geometry.sides[i][0] for i in (0, 1)]
     out = jax.lax.conv_general_dilated(

@@ -11,12 +11,13 @@ The features are what its vectors hold. Where they are few and the channels many
 the mirrored kernel comes out, with the channels in the vectors.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from cnnjax.layers.lowering.geometry import Geometry
 from cnnjax.layers.lowering.native import mirror
-from cnnjax.layers.lowering.onednn import forward
 from cnnjax.types import Array
 
 _MANY = 32  # features that fill the vectors well enough
@@ -29,11 +30,11 @@ def takes(geometry: Geometry) -> bool:
     return geometry.groups == 1 and geometry.dilation[1] == 1 and min(met) > 0
 
 
-def kernel_gradient(x: Array, gradient: Array, geometry: Geometry) -> Array:
-    """[B,H,W,C] and [B,H',W',F] to [h,w,C,F]."""
+def kernel_gradient(x: Array, gradient: Array, geometry: Geometry, forward: Callable[..., Array]) -> Array:
+    """[B,H,W,C] and [B,H',W',F] to [h,w,C,F], by `onednn.forward` or `native.forward`."""
     swapped = geometry.mirrored()
     if swapped and takes(swapped) and gradient.shape[3] < min(x.shape[3], _MANY):
-        return mirror(kernel_gradient(gradient, x, swapped), 1)
+        return mirror(kernel_gradient(gradient, x, swapped, forward), 1)
     (height, width), (down, right) = geometry.kernel_size, geometry.stride
     (top, _), (left, _) = geometry.sides
     below, beyond = _reach_beyond(geometry)

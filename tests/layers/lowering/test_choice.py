@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.layers.lowering import Geometry, choice, native, onednn, products, turned, whole, winograd
+from cnnjax.layers.lowering import Geometry, abreast, choice, native, onednn, products, turned, whole, winograd
 
 FLOAT = np.dtype(np.float32)
 
@@ -40,8 +40,13 @@ def test_forward_and_input_gradient(library):
     assert forward(56, 63, 64) is native.forward and forward(56, 64, 63) is few.forward
     canonical, mirrored = native.canonical_input_gradient, onednn.input_gradient if library else None
     assert input_gradient(56, 64, 63) is canonical and input_gradient(56, 63, 64) is (mirrored or canonical)
+    # A few features: windows of a row together, as many as divide it.
+    assert forward(56, 64, 16) is (onednn if library else abreast).forward
+    assert input_gradient(56, 16, 64) is (onednn if library else abreast).input_gradient
+    assert forward(55, 64, 16) is forward(56, 64, 17) is forward(56, 64, 1) is few.forward
     # Small maps need more channels, and all images together enough pixels: 512 and 490.
     assert forward(16, 128, 128) is winograd.forward and forward(16, 127, 128) is native.forward
+    assert forward(16, 128, 127) is few.forward
     assert forward(16, 512, 512, batch=2) is winograd.forward and forward(7, 512, 512, batch=10) is native.forward
     for other in ({"stride": 2}, {"padding": 3}):  # cannot be mirrored
         assert input_gradient(56, 16, 16, **other) is canonical
@@ -59,8 +64,11 @@ def test_kernel_gradient(library):
         x, gradient = (batch, size, size, channels), (batch, *moves.output, features)
         way = choice.choose_kernel_gradient(x, gradient, moves, FLOAT)
         if isinstance(way, partial):
-            fast = library and features < 64
-            assert way.keywords == {"product": onednn.matmul if fast else products.matmul}
+            fast = library and features < (64 if moves.output[0] > 16 else 128)
+            if way.func is turned.kernel_gradient:
+                assert way.keywords == {"forward": onednn.forward if fast else native.forward}
+            else:
+                assert way.keywords == {"product": onednn.matmul if fast else products.matmul}
             return way.func
         return way
 
@@ -71,7 +79,9 @@ def test_kernel_gradient(library):
     assert chosen(56, 64, 256, kernel=1, padding=0) is chosen(56, 16, 32, kernel=1, padding=0) is products.by_tap
     assert chosen(16, 32, 32) is (winograd.kernel_gradient if library else canonical)
     assert chosen(16, 16, 32) is (turned.kernel_gradient if library else canonical)
-    assert chosen(16, 32, 64, stride=2) is chosen(224, 3, 64, kernel=7, stride=2, padding=3) is canonical
+    assert chosen(16, 32, 15) is turned.kernel_gradient
+    assert chosen(32, 32, 64, stride=2) is (turned.kernel_gradient if library else canonical)  # of 16x16
+    assert chosen(224, 3, 64, kernel=7, stride=2, padding=3) is canonical
     assert chosen(14, 64, 64, groups=64) is native.kernel_gradient
 
 
@@ -96,10 +106,12 @@ def test_half_precision_would_round_too_much_in_winograds_way(monkeypatch):
     maps, kernel, half = (8, 56, 56, 128), (3, 3, 128, 128), np.dtype(jnp.bfloat16)
     assert choice.choose_forward(maps, kernel, geometry(), half) is onednn.forward
     assert choice.choose_input_gradient(maps, kernel, geometry(), half) is onednn.input_gradient
-    assert choice.choose_kernel_gradient(maps, maps, geometry(), half) is turned.kernel_gradient
+    way = choice.choose_kernel_gradient(maps, maps, geometry(), half)
+    assert isinstance(way, partial) and way.func is turned.kernel_gradient
+    assert way.keywords == {"forward": onednn.forward}
 
 
-@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (3, 2)])
+@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (3, 2), (1, 3)])
 def test_every_kernel_gradient_is_the_same(stride, padding):
     moves = geometry(7, stride=stride, padding=padding)
     keys = jax.random.split(jax.random.key(0))

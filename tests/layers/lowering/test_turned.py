@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel gradient as one convolution of oneDNN: for any window that it says it takes, as XLA's own."""
+"""The kernel gradient as one forward convolution: for any window that it says it takes, as XLA's own."""
 
 import jax
 import jax.numpy as jnp
@@ -28,10 +28,14 @@ def _asked_anew():
     onednn._works.cache_clear()
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("forward", "dtype"),
+    [(onednn.forward, jnp.float32), (onednn.forward, jnp.bfloat16), (native.forward, jnp.float32)],
+    ids=["oneDNN", "oneDNN, half", "XLA"],
+)
 @pytest.mark.parametrize("name", SHAPES)
-def test_as_the_native_one(name, dtype):
-    if not onednn.takes(np.dtype(dtype)):
+def test_as_the_native_one(name, forward, dtype):
+    if forward is onednn.forward and not onednn.takes(np.dtype(dtype)):
         pytest.skip("this jaxlib carries no oneDNN")
     size, kernel, stride, sides, dilation, (images, channels, features) = SHAPES[name]
     geometry = Geometry(size, kernel, stride, sides, dilation, 1)
@@ -39,7 +43,7 @@ def test_as_the_native_one(name, dtype):
     keys = jax.random.split(jax.random.key(0))
     x = jax.random.normal(keys[0], (images, *size, channels), dtype)
     gradient = jax.random.normal(keys[1], (images, *geometry.output, features), dtype)
-    found = jax.jit(turned.kernel_gradient, static_argnums=2)(x, gradient, geometry)
+    found = jax.jit(turned.kernel_gradient, static_argnums=(2, 3))(x, gradient, geometry, forward)
     assert found.dtype == dtype
     expected = native.kernel_gradient(x.astype(jnp.float32), gradient.astype(jnp.float32), geometry)
     close = 1e-5 if dtype == jnp.float32 else 2e-2
