@@ -16,12 +16,12 @@ from cnnjax.types import Array
 Way = Callable[[Array, Array, Geometry], Array]
 Shape = tuple[int, ...]
 
-_WIDE = 64  # features that fill XLA's matrix products; of fewer, oneDNN's convolution is much faster
-_FEW = 16  # features with which XLA's kernel gradient is slow
-_SMALL_MAP = 16 * 16  # pixels; up to that Winograd's transforms of the kernel weigh more
-_FEW_IMAGES = 3  # up to that XLA's kernel gradient, which sums over the images innermost, is slow
-_FEW_ROWS = 32  # of a matrix, that XLA's product is done with before oneDNN has laid out the other one anew
+_DEEP = 64  # channels that make Winograd's convolution gain more by its products than its transforms cost
+_SMALL_MAP = 16 * 16  # pixels; up to that the transforms of the kernel weigh more, and twice the channels are needed
 _MANY_PIXELS = 512  # of all images: with fewer, the transform of the kernel costs Winograd's convolution its gain
+_FEW_ROWS = 32  # of a matrix, that XLA's product is done with before oneDNN has laid out the other one anew
+_FEW_FEATURES = 15  # up to that XLA's kernel gradient of more channels is slow
+_FEW_IMAGES = 3  # up to that XLA's kernel gradient, which sums over the images innermost, is slow
 
 
 def choose_forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
@@ -29,8 +29,8 @@ def choose_forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype)
     if whole.takes(geometry):
         return partial(whole.forward, product=products.matmul if x[0] <= _FEW_ROWS else _matmul(dtype))
     if _winograd_pays(x[0], kernel, geometry, dtype, _deep_enough(geometry)):
-        return winograd.forward
-    if _onednn_pays(kernel[-1], geometry, dtype):
+        return partial(winograd.forward, product=_matmul(dtype))
+    if onednn.takes(dtype):
         return onednn.forward
     return abreast.forward if abreast.takes(geometry, kernel[-1]) else native.forward
 
@@ -43,8 +43,8 @@ def choose_input_gradient(gradient: Shape, kernel: Shape, geometry: Geometry, dt
     if mirrored is None:
         return native.canonical_input_gradient
     if _winograd_pays(gradient[0], kernel, mirrored, dtype, _deep_enough(mirrored)):
-        return winograd.input_gradient
-    if _onednn_pays(kernel[-2] * geometry.groups, mirrored, dtype):
+        return partial(winograd.input_gradient, product=_matmul(dtype))
+    if onednn.takes(dtype):
         return onednn.input_gradient
     return abreast.input_gradient if abreast.takes(mirrored, kernel[-2]) else native.canonical_input_gradient
 
@@ -55,12 +55,13 @@ def choose_kernel_gradient(x: Shape, gradient: Shape, geometry: Geometry, dtype:
         return native.kernel_gradient
     if whole.takes(geometry):
         return partial(whole.kernel_gradient, product=_matmul(dtype))
-    fast = _onednn_pays(gradient[-1], geometry, dtype)
-    if _winograd_pays(x[0], (x[-1], gradient[-1]), geometry, dtype, _WIDE // 2 if fast else _WIDE):
-        return partial(winograd.kernel_gradient, product=onednn.matmul if fast else products.matmul)
+    fast = onednn.takes(dtype)
+    if _winograd_pays(x[0], (x[-1], gradient[-1]), geometry, dtype, _DEEP // 2 if fast else _DEEP):
+        return partial(winograd.kernel_gradient, product=_matmul(dtype))
     if geometry.kernel_size == (1, 1):
-        return partial(products.by_tap, product=onednn.matmul if fast else products.matmul)
-    if turned.takes(geometry) and (fast or gradient[-1] < min(x[-1], _FEW)):
+        return partial(products.by_tap, product=_matmul(dtype))
+    few = gradient[-1] < x[-1] and gradient[-1] <= _FEW_FEATURES
+    if turned.takes(geometry) and (fast or few):
         return partial(turned.kernel_gradient, forward=onednn.forward if fast else native.forward)
     return products.by_image if x[0] <= _FEW_IMAGES else native.canonical_kernel_gradient
 
@@ -69,17 +70,8 @@ def _matmul(dtype: np.dtype) -> products.Product:
     return onednn.matmul if onednn.takes(dtype) else products.matmul
 
 
-def _onednn_pays(features: int, geometry: Geometry, dtype: np.dtype) -> bool:
-    """Whether oneDNN's convolution gains so much that the step need not be kept in the compilation cache.
-
-    XLA has no fast convolution of groups, nor one in half precision, and is slow where features are few.
-    """
-    return onednn.takes(dtype) and (features < _deep_enough(geometry) or geometry.groups > 1 or dtype != np.float32)
-
-
 def _deep_enough(geometry: Geometry) -> int:
-    """Channels that XLA's matrix products need, Winograd's after its transforms or those of a plain convolution."""
-    return _WIDE if geometry.output[0] * geometry.output[1] > _SMALL_MAP else 2 * _WIDE
+    return _DEEP if geometry.output[0] * geometry.output[1] > _SMALL_MAP else 2 * _DEEP
 
 
 def _winograd_pays(images: int, kernel: Shape, geometry: Geometry, dtype: np.dtype, least: int) -> bool:

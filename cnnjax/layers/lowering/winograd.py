@@ -12,7 +12,8 @@ The price is rounding: in float32 about 1e-5 of the largest result, where a dire
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -48,27 +49,30 @@ def takes(geometry: Geometry) -> bool:
     return dense and geometry.kernel_size == (3, 3) and os.environ.get(_SWITCH) != "0"
 
 
-def forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
+def forward(x: Array, kernel: Array, geometry: Geometry, product: Product = matmul) -> Array:
     """[B,H,W,C] and [3,3,C,F] to [B,H',W',F]."""
-    return _convolve(x, kernel, geometry, kernel.shape[3])
+    return _convolve(x, kernel, geometry, kernel.shape[3], product)
 
 
-def input_gradient(gradient: Array, kernel: Array, geometry: Geometry) -> Array:
+def input_gradient(gradient: Array, kernel: Array, geometry: Geometry, product: Product = matmul) -> Array:
     """[B,H',W',F] and [3,3,C,F] to [B,H,W,C]; of a geometry that can be mirrored."""
     mirrored = geometry.mirrored()
     assert mirrored is not None
     # Turned round, but not transposed: the products read it either way, and transposing costs more than they do.
-    return _convolve(gradient, kernel[::-1, ::-1], mirrored, kernel.shape[2], transpose=True)
+    transposed = partial(product, transpose_b=True)
+    return _convolve(gradient, kernel[::-1, ::-1], mirrored, kernel.shape[2], transposed)
 
 
-def _convolve(x: Array, kernel: Array, geometry: Geometry, features: int, *, transpose: bool = False) -> Array:
+def _convolve(
+    x: Array, kernel: Array, geometry: Geometry, features: int, product: Callable[[Array, Array], Array]
+) -> Array:
     height, width = geometry.output
     taps = [jnp.stack(_combine(_TAPS, row)) for row in _combine(_TAPS, kernel)]  # six of [6,C,F], or [6,F,C]
 
     def convolve(x: Array) -> Array:
         rows = []
         for places, row_taps in zip(_places(x, geometry), taps, strict=True):
-            products = matmul(places.reshape(6, -1, x.shape[-1]), row_taps, transpose_b=transpose)
+            products = product(places.reshape(6, -1, x.shape[-1]), row_taps)
             products = products.reshape(*places.shape[:-1], features)
             rows.append(_side_by_side(_combine(_RESULTS, products), 2))
         return _side_by_side(_combine(_RESULTS, rows), 1)[:, :height, :width]

@@ -25,6 +25,16 @@ def library(request, monkeypatch):
     return request.param
 
 
+def winograds(library, way):
+    """Winograd's `way`, as it is chosen, by the faster products."""
+
+    def same(chosen):
+        product = onednn.matmul if library else products.matmul
+        return isinstance(chosen, partial) and chosen.func is way and chosen.keywords == {"product": product}
+
+    return same
+
+
 def test_forward_and_input_gradient(library):
     def forward(size, channels, features, batch=8, **options):
         moves = geometry(size, **options)
@@ -35,27 +45,24 @@ def test_forward_and_input_gradient(library):
         gradient = (batch, *moves.output, features)
         return choice.choose_input_gradient(gradient, (3, 3, channels, features), moves, FLOAT)
 
-    few = onednn if library else native
-    assert forward(56, 64, 64) is winograd.forward and input_gradient(56, 64, 64) is winograd.input_gradient
-    assert forward(56, 63, 64) is native.forward and forward(56, 64, 63) is few.forward
-    canonical, mirrored = native.canonical_input_gradient, onednn.input_gradient if library else None
-    assert input_gradient(56, 64, 63) is canonical and input_gradient(56, 63, 64) is (mirrored or canonical)
-    # A few features: windows of a row together, as many as divide it.
-    assert forward(56, 64, 16) is (onednn if library else abreast).forward
-    assert input_gradient(56, 16, 64) is (onednn if library else abreast).input_gradient
-    assert forward(55, 64, 16) is forward(56, 64, 17) is forward(56, 64, 1) is few.forward
+    fast, faster = winograds(library, winograd.forward), winograds(library, winograd.input_gradient)
+    plain = onednn.forward if library else native.forward
+    gradient = onednn.input_gradient if library else native.canonical_input_gradient
+    assert fast(forward(56, 64, 64)) and faster(input_gradient(56, 64, 64))
+    assert forward(56, 63, 64) is forward(56, 64, 63) is plain
+    assert input_gradient(56, 64, 63) is input_gradient(56, 63, 64) is gradient
     # Small maps need more channels, and all images together enough pixels: 512 and 490.
-    assert forward(16, 128, 128) is winograd.forward and forward(16, 127, 128) is native.forward
-    assert forward(16, 128, 127) is few.forward
-    assert forward(16, 512, 512, batch=2) is winograd.forward and forward(7, 512, 512, batch=10) is native.forward
+    assert fast(forward(16, 128, 128)) and forward(16, 127, 128) is plain
+    assert fast(forward(16, 512, 512, batch=2)) and forward(7, 512, 512, batch=10) is plain
+    # A few features: windows of a row together, as many as divide it.
+    assert forward(56, 64, 16) is (plain if library else abreast.forward)
+    assert input_gradient(56, 16, 64) is (gradient if library else abreast.input_gradient)
+    assert forward(55, 64, 16) is forward(56, 64, 17) is forward(56, 64, 1) is plain
     for other in ({"stride": 2}, {"padding": 3}):  # cannot be mirrored
-        assert input_gradient(56, 16, 16, **other) is canonical
+        assert input_gradient(56, 64, 64, **other) is native.canonical_input_gradient
     double = (8, 56, 56, 64), (3, 3, 64, 64), geometry(), np.dtype(np.float64)
     assert choice.choose_forward(*double) is native.forward
-    assert choice.choose_input_gradient(*double) is canonical
-    groups = (8, 56, 56, 64), (3, 3, 1, 64), geometry(groups=64), FLOAT
-    assert choice.choose_forward(*groups) is few.forward
-    assert choice.choose_input_gradient(*groups) is (mirrored or canonical)
+    assert choice.choose_input_gradient(*double) is native.canonical_input_gradient
 
 
 def test_kernel_gradient(library):
@@ -64,25 +71,27 @@ def test_kernel_gradient(library):
         x, gradient = (batch, size, size, channels), (batch, *moves.output, features)
         way = choice.choose_kernel_gradient(x, gradient, moves, FLOAT)
         if isinstance(way, partial):
-            fast = library and features < (64 if moves.output[0] > 16 else 128)
             if way.func is turned.kernel_gradient:
-                assert way.keywords == {"forward": onednn.forward if fast else native.forward}
+                assert way.keywords == {"forward": onednn.forward if library else native.forward}
             else:
-                assert way.keywords == {"product": onednn.matmul if fast else products.matmul}
+                assert way.keywords == {"product": onednn.matmul if library else products.matmul}
             return way.func
         return way
 
-    canonical = native.canonical_kernel_gradient
+    plain = turned.kernel_gradient if library else native.canonical_kernel_gradient
     assert chosen(56, 64, 64) is chosen(14, 256, 256) is winograd.kernel_gradient
-    assert chosen(56, 63, 64) is chosen(7, 512, 512, batch=8) is canonical
-    assert chosen(56, 63, 64, batch=4) is canonical and chosen(56, 63, 64, batch=3) is products.by_image
+    assert chosen(16, 32, 32) is (winograd.kernel_gradient if library else plain)
+    assert chosen(56, 31, 64) is chosen(7, 512, 512, batch=8) is chosen(16, 32, 64, stride=2) is plain
+    assert chosen(56, 31, 64, batch=4) is plain
+    assert chosen(56, 31, 64, batch=3) is (plain if library else products.by_image)
     assert chosen(56, 64, 256, kernel=1, padding=0) is chosen(56, 16, 32, kernel=1, padding=0) is products.by_tap
-    assert chosen(16, 32, 32) is (winograd.kernel_gradient if library else canonical)
-    assert chosen(16, 16, 32) is (turned.kernel_gradient if library else canonical)
+    assert chosen(224, 3, 64, kernel=7, stride=2, padding=3) is plain
     assert chosen(16, 32, 15) is turned.kernel_gradient
-    assert chosen(32, 32, 64, stride=2) is (turned.kernel_gradient if library else canonical)  # of 16x16
-    assert chosen(224, 3, 64, kernel=7, stride=2, padding=3) is canonical
+    assert chosen(16, 15, 15) is chosen(16, 32, 16) is plain
     assert chosen(14, 64, 64, groups=64) is native.kernel_gradient
+    apart = geometry()._replace(dilation=(2, 2))
+    of = choice.choose_kernel_gradient((16, 56, 56, 64), (16, *apart.output, 64), apart, FLOAT)
+    assert of is native.canonical_kernel_gradient
 
 
 def test_a_kernel_as_large_as_the_map_is_a_product(library):
