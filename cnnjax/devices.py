@@ -114,7 +114,8 @@ def use_compilation_cache() -> None:
     # XLA cannot write programs with oneDNN's convolutions (layers/lowering) to the cache, and says so each time.
     warnings.filterwarnings("ignore", r"Error writing persistent compilation cache entry .*std::bad_alloc")
     jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    # To write one, jax reads through all entries: 70 ms where there are a thousand, more than a small program costs.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def make_mesh() -> Mesh:
