@@ -30,7 +30,7 @@ from cnnjax.models import get_model
 from cnnjax.models.adapter import compute_in
 from cnnjax.models.frozen import freeze
 from cnnjax.optim import duration, epochs_to_steps, frozen_at, make_optimizer, make_schedule, training_starts
-from cnnjax.outline import run_outlined
+from cnnjax.outline import outlined
 from cnnjax.param_groups import param_groups
 from cnnjax.preprocess import make_prepare, make_prepare_view
 from cnnjax.protocols.dense import make_dense
@@ -123,14 +123,15 @@ def build_training(
     stream = train_stream(config, split, with_partner=mixes, put=put)
     config = device_config(config, split)
     plan = make_plan(config.train, stream.num_examples / batch_size)
-    image = jax.ShapeDtypeStruct((batch_size, *split.image.shape[1:]), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *split.image.shape[1:]), jnp.float32)  # one, as in check_named: a trace for all
     params = jax.eval_shape(model.init, jax.random.key(0), image)[0]
     trained = gather_in_training(model, divide(params, mesh, config.train.shard_params))
     train_step, tx, schedule = build_train_step(config, trained, image, class_counts(dataset), plan)
     groups = param_groups(config, params)
     begins = training_starts(groups, steps_per_epoch=plan.steps_per_epoch, num_steps=plan.num_steps)
     key = jax.random.key(config.seed)
-    steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, most_steps(stream, plan.log_every))
+    most = most_steps(stream, plan.log_every)
+    steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, batch_size, most)
     _, prepare_plain = make_prepare(config.data, config.augment, len(dataset.label_names))
     pixels = None if model.init_from_data is None else _init_images(split)
     kept = {"ema": config.train.ema_decay > 0, "lookahead": config.optimizer.lookahead > 0}
@@ -140,7 +141,8 @@ def build_training(
         if pixels is not None:
             rows = jnp.zeros(len(pixels), jnp.int32)
             data = prepare_plain(key, Batch(image=pixels, label=rows, mask=rows))["image"]
-        return init_state(model, tx, jnp.zeros(image.shape, image.dtype), key, **kept, data=data)
+        traced_once = model._replace(init=jax.jit(model.init, inline=True))
+        return init_state(traced_once, tx, jnp.zeros(image.shape, image.dtype), key, **kept, data=data)
 
     def from_start(key: Array) -> TrainState:
         assert load_start is not None
@@ -157,7 +159,7 @@ def build_training(
     placed = divide(shapes, mesh, config.train.shard_params)
     abstract = jax.tree.map(lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), shapes, placed)
     dispatch = make_dispatch(train_step, stream, key, mesh, steps_per_dispatch=steps, state=placed)
-    init_from = from_start if load_start else partial(run_outlined, init, pixels, sharding=placed)
+    init_from = from_start if load_start else partial(outlined(init, sharding=placed), pixels)
     later = tuple((first_step, program(first_step)) for first_step in begins[1:])
     return Training(model, plan, stream, schedule, steps, dispatch, partial(init_from, key), init_from, abstract, later)
 
@@ -352,7 +354,7 @@ _STEPS_WORK = 10**10  # multiply-adds of a call of several steps on a CPU: half 
 _FEWEST_STEPS = 8  # with fewer in a call hardly anything is saved
 
 
-def _steps_per_dispatch(model: Model, image: Any, log_every: int) -> int:
+def _steps_per_dispatch(model: Model, image: Any, batch_size: int, log_every: int) -> int:
     """Many steps in a call save the host's time, which is most of it where a network is small.
 
     On a CPU large networks take one, so that a signal, and the bar, need not wait for long; and so do those that call
@@ -363,7 +365,8 @@ def _steps_per_dispatch(model: Model, image: Any, log_every: int) -> int:
         return log_every
     key = jax.random.key(0)
     params, model_state = jax.eval_shape(model.init, key, image)
-    traced = trace(lambda *args: model.apply(*args[:3], train=True, key=args[3]), params, model_state, image, key)
+    batch = jax.ShapeDtypeStruct((batch_size, *image.shape[1:]), image.dtype)
+    traced = trace(lambda *args: model.apply(*args[:3], train=True, key=args[3]), params, model_state, batch, key)
     if any(eqn.primitive is jax.lax.conv_general_dilated_p for step in traced.steps for eqn in step.eqns):
         return 1
     work = 3 * sum(macs(step) * step.times for step in traced.steps)  # the backward pass costs twice the forward one

@@ -38,9 +38,9 @@ def by_lax(*, num_classes: int) -> Model:
     ids=["mlp", "lenet5", "large batch", "resnet", "lax"],
 )
 def test_small_networks_take_many_steps_in_a_call_on_a_cpu(model, batch: int, steps: int):
-    image = jax.ShapeDtypeStruct((batch, 32, 32, 3 if steps == 1 else 1), jnp.float32)
-    assert _steps_per_dispatch(model, image, 50) == steps
-    assert _steps_per_dispatch(model, image, 1) == 1
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3 if steps == 1 else 1), jnp.float32)
+    assert _steps_per_dispatch(model, image, batch, 50) == steps
+    assert _steps_per_dispatch(model, image, batch, 1) == 1
 
 
 @pytest.mark.parametrize("every", [1e-9, 1e-3])

@@ -1,44 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from cnnjax import devices
 from cnnjax.models.resnet import resnet_cifar
-from cnnjax.outline import run_outlined
+from cnnjax.outline import _run, outlined
 from cnnjax.types import TrainState
 
 
 def test_the_numbers_are_those_of_the_whole_program():
     model = resnet_cifar(num_classes=3, depth=8, shortcut="B")
     key, image = jax.random.key(7), jnp.zeros((2, 8, 8, 3))
-    outlined = run_outlined(model.init, key, image, sharding=devices.replicated(devices.make_mesh()))
+    ours = outlined(model.init, sharding=devices.replicated(devices.make_mesh()))(key, image)
     whole = jax.jit(model.init)(key, image)
-    assert jax.tree.structure(outlined) == jax.tree.structure(whole)
-    for ours, wanted in zip(jax.tree.leaves(outlined), jax.tree.leaves(whole), strict=True):
-        assert ours.dtype == wanted.dtype and len(ours.sharding.device_set) == jax.device_count()
-        np.testing.assert_allclose(ours, wanted, rtol=1e-6, atol=1e-7)
+    assert jax.tree.structure(ours) == jax.tree.structure(whole)
+    for drawn, wanted in zip(jax.tree.leaves(ours), jax.tree.leaves(whole), strict=True):
+        assert drawn.dtype == wanted.dtype and len(drawn.sharding.device_set) == jax.device_count()
+        np.testing.assert_allclose(drawn, wanted, rtol=1e-6, atol=1e-7)
 
 
-def test_each_shape_is_compiled_once_and_nothing_is_shared():
-    calls = 0
-
+def test_each_shape_is_computed_in_one_place_and_nothing_is_shared():
     @jax.jit
     def draw(key):
-        nonlocal calls
-        calls += 1
         return jax.random.normal(key, (4, 3))
 
     def program(key, unused):
         drawn = [draw(jax.random.fold_in(key, i)) for i in range(5)]
         return TrainState(jnp.zeros((), jnp.int32), drawn, {"twice": drawn[0]}, (unused * 2).shape[0] * drawn[1], 3)
 
-    state = run_outlined(program, jax.random.key(0), jnp.ones(6))
-    assert calls == 1 and float(state.opt_state[0, 0]) == 6 * float(state.params[1][0, 0])
-    alone = jax.random.normal(jax.random.fold_in(jax.random.key(0), 2), (4, 3))
-    np.testing.assert_allclose(state.params[2], alone, rtol=1e-6)  # another level of optimisation than the tests'
+    key, unused = jax.random.key(0), jnp.ones(6)
+    run = outlined(program)
+    assert str(jax.make_jaxpr(program)(key, unused)).count("draw") > 1
+    looped = str(jax.make_jaxpr(partial(_run, program))(1, key, unused))
+    assert looped.count("erf_inv") == looped.count("random_fold_in") == 1
+    state = run(key, unused)
+    assert float(state.opt_state[0, 0]) == 6 * float(state.params[1][0, 0])
+    for i in range(5):
+        alone = jax.random.normal(jax.random.fold_in(key, i), (4, 3))
+        np.testing.assert_allclose(state.params[i], alone, rtol=1e-6)  # another level of optimisation than the tests'
     first, second = state.params[0], state.model_state["twice"]
     assert first.unsafe_buffer_pointer() != second.unsafe_buffer_pointer()  # so that both can be donated
+
+
+@pytest.mark.optimized
+def test_a_draw_is_the_same_alone_and_among_others():
+    draw = jax.jit(jax.random.normal, static_argnums=1)
+
+    def program(keys):
+        return [0.1 * draw(key, (64, 3)) for key in keys]
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    many, one = outlined(program)(keys), outlined(program)(keys[:1])
+    np.testing.assert_array_equal(many[0], one[0])
+    np.testing.assert_array_equal(one[0], 0.1 * np.asarray(draw(keys[0], (64, 3))))
+
+
+def test_calls_of_calls_and_keys():
+    split = jax.jit(jax.random.split)
+
+    def program(key):
+        first = jax.random.normal(split(key)[0], (2,))
+        return first, jax.nn.relu(jax.random.normal(split(key)[1], (2,)) + first)
+
+    for ours, wanted in zip(outlined(program)(jax.random.key(3)), program(jax.random.key(3)), strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-6)
 
 
 def test_what_only_gives_shapes_is_not_run():
@@ -46,4 +75,4 @@ def test_what_only_gives_shapes_is_not_run():
         jax.pure_callback(lambda v: 1 / 0, jax.ShapeDtypeStruct((), jnp.float32), x)
         return x + 1
 
-    assert float(run_outlined(program, jnp.zeros(()))) == 1
+    assert float(outlined(program)(jnp.zeros(()))) == 1

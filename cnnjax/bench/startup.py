@@ -15,12 +15,13 @@ from cnnjax.bench.measure import Spread, spread
 from cnnjax.bench.report import format_seconds, spread_json
 from cnnjax.report.table import format_table
 
-PHASES = ("import", "data", "build", "initialise", "first_step")
+PHASES = ("import", "data", "build", "initialise", "compile", "first_step")
 LABELS = {
     "import": "Python and imports",
     "data": "data",
     "build": "building, tracing",
-    "initialise": "initialisation",
+    "initialise": "initialisation, begun",
+    "compile": "tracing, compilation",
     "first_step": "first step",
     "total": "to the end of the first step",
 }
@@ -97,6 +98,7 @@ def child() -> None:
     from cnnjax.config import load_config
     from cnnjax.experiment import build_model, build_training
     from cnnjax.models.check import check_named
+    from cnnjax.train import call_arguments, compile_dispatch
 
     moments = [time.time()]
     devices.use_compilation_cache()
@@ -109,9 +111,11 @@ def child() -> None:
     check_named(model, dataset.splits["train"].image.shape[1:], num_classes, name=config.model.name)  # as a run does
     training = build_training(config, model, dataset, devices.make_mesh())
     moments.append(time.time())
-    state = jax.block_until_ready(training.init())
+    state = training.init()  # as a run does: the numbers are drawn while the step is traced
     moments.append(time.time())
-    steps = training.steps_per_dispatch
-    jax.block_until_ready(training.dispatch(state, training.stream.arrays, training.stream.items(0, steps), 1))
+    steps, stream = training.steps_per_dispatch, training.stream
+    compile_dispatch(training.dispatch, state, stream, steps)
+    moments.append(time.time())
+    jax.block_until_ready(training.dispatch(state, stream.arrays, *call_arguments(state, stream, 0, 1, steps)))
     moments.append(time.time())
     print(json.dumps(moments))

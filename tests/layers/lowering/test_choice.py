@@ -87,7 +87,7 @@ def test_kernel_gradient(library):
     assert chosen(56, 64, 256, kernel=1, padding=0) is chosen(56, 16, 32, kernel=1, padding=0) is products.by_tap
     assert chosen(224, 3, 64, kernel=7, stride=2, padding=3) is plain
     assert chosen(16, 32, 15) is turned.kernel_gradient
-    assert chosen(16, 15, 15) is chosen(16, 32, 16) is plain
+    assert chosen(16, 16, 16) is chosen(16, 32, 16) is plain
     assert chosen(14, 64, 64, groups=64) is native.kernel_gradient
     apart = geometry()._replace(dilation=(2, 2))
     of = choice.choose_kernel_gradient((16, 56, 56, 64), (16, *apart.output, 64), apart, FLOAT)
@@ -96,7 +96,7 @@ def test_kernel_gradient(library):
 
 def test_a_kernel_as_large_as_the_map_is_a_product(library):
     moves = geometry(5, kernel=5, padding=0)
-    x, kernel, gradient = (33, 5, 5, 16), (5, 5, 16, 120), (33, 1, 1, 120)
+    x, kernel, gradient = (129, 5, 5, 16), (5, 5, 16, 120), (129, 1, 1, 120)
     for way, kind in (
         (choice.choose_forward(x, kernel, moves, FLOAT), whole.forward),
         (choice.choose_input_gradient(gradient, kernel, moves, FLOAT), whole.input_gradient),
@@ -104,10 +104,36 @@ def test_a_kernel_as_large_as_the_map_is_a_product(library):
     ):
         assert isinstance(way, partial) and way.func is kind
         assert way.keywords == {"product": onednn.matmul if library else products.matmul}
-    few = choice.choose_forward((32, 5, 5, 16), kernel, moves, FLOAT)
-    assert isinstance(few, partial) and few.keywords == {"product": products.matmul}
+    xlas = {"product": products.matmul}
+    few = choice.choose_forward((32, 5, 5, 16), (5, 5, 16, 256), moves, FLOAT)
+    assert isinstance(few, partial) and few.keywords == xlas
+    for way in (  # a small product of no more than 128 images
+        choice.choose_forward((128, *x[1:]), kernel, moves, FLOAT),
+        choice.choose_input_gradient((128, *gradient[1:]), kernel, moves, FLOAT),
+        choice.choose_kernel_gradient((128, *x[1:]), (128, *gradient[1:]), moves, FLOAT),
+    ):
+        assert isinstance(way, partial) and way.keywords == xlas
     for other in (geometry(5, kernel=5, padding=1), geometry(5, kernel=5, padding=0, groups=2), geometry(5, 3)):
         assert not whole.takes(other)
+
+
+def test_little_work_is_left_to_xla_so_that_the_program_can_be_cached(library):
+    def ways(images, channels, features, dtype=FLOAT, **options):
+        moves, kernel = geometry(14, kernel=5, padding=0, **options), (5, 5, channels, features)
+        x, gradient = (images, 14, 14, channels), (images, *moves.output, features)
+        return (
+            choice.choose_forward(x, kernel, moves, dtype),
+            choice.choose_input_gradient(gradient, kernel, moves, dtype),
+            choice.choose_kernel_gradient(x, gradient, moves, dtype),
+        )
+
+    little = ways(128, 6, 16)
+    assert little == (abreast.forward, abreast.input_gradient, native.canonical_kernel_gradient)
+    for more in (ways(129, 6, 16), ways(128, 16, 16), ways(128, 6, 17)):
+        if library:
+            forward, input_gradient, kernel_gradient = more
+            assert forward is onednn.forward and input_gradient is onednn.input_gradient
+            assert isinstance(kernel_gradient, partial) and kernel_gradient.keywords == {"forward": onednn.forward}
 
 
 def test_half_precision_would_round_too_much_in_winograds_way(monkeypatch):

@@ -50,7 +50,7 @@ def test_used_where_it_works():
     if not onednn.takes(FLOAT):
         pytest.skip("this jaxlib has no oneDNN")
     assert onednn.takes(np.dtype(jnp.bfloat16)) and not onednn.takes(np.dtype(np.float64))
-    x, kernel = jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 4))
+    x, kernel = jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 17))
     step = jax.jit(lambda x, kernel: conv2d(x, kernel, padding=1)).lower(x, kernel)
     assert "__onednn$convolution" in step.as_text()
     assert step.compile()(x, kernel)[0, :2, :2, 0].tolist() == [[12, 18], [18, 27]]
