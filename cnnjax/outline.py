@@ -22,7 +22,7 @@ from jax.sharding import Sharding
 from cnnjax import devices
 from cnnjax.types import Array, PyTree
 
-# Of LLVM, 0 to 3. At 1 the numbers drawn are those of 3, to the bit, for a third of the time; at 0 they are not.
+# Of LLVM, 0 to 3. At 1 jaxlib 0.10's draws are those of 3, to the bit, for a third of the time; at 0 they are not.
 _CPU_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
