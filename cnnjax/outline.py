@@ -117,10 +117,7 @@ def _kind(eqn: JaxprEqn) -> tuple[Any, ...]:
 
 
 def _is_call(eqn: JaxprEqn) -> bool:
-    """Whether it is a call, with results that a loop can begin without: there are no keys that are nothing."""
-    avals: list[Any] = [atom.aval for atom in eqn.outvars]
-    keys = any(jnp.issubdtype(aval.dtype, jax.dtypes.prng_key) for aval in avals)
-    return eqn.primitive.name in ("jit", "pjit") and not keys
+    return eqn.primitive.name in ("jit", "pjit")
 
 
 def _makes_keys(eqn: JaxprEqn) -> bool:

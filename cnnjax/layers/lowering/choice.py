@@ -22,7 +22,7 @@ _SMALL_MAP = 16 * 16  # pixels; up to that the transforms of the kernel weigh mo
 _MANY_PIXELS = 512  # of all images: with fewer, the transform of the kernel costs Winograd's convolution its gain
 _FEW_ROWS = 32  # of a matrix, that XLA's product is done with before oneDNN has laid out the other one anew
 _FEW_FEATURES = 15  # up to that XLA's kernel gradient of more channels is slow
-_LITTLE = 128, 15, 16  # images, channels, features: up to that XLA is the faster, and its programs can be cached
+_LITTLE = 128, 15, 16  # images, channels, features: up to that steps gain more by XLA's programs, which can be cached
 _SMALL_KERNEL = 2**16  # numbers, of one as large as the map: the same
 _FEW_IMAGES = 3  # up to that XLA's kernel gradient, which sums over the images innermost, is slow
 
