@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from cnnjax import devices
 from cnnjax.data.resident import num_batches
 from cnnjax.errors import Diverged, UsageError
+from cnnjax.host_memory import gaps_closed
 from cnnjax.metrics import Evaluation
 from cnnjax.preprocess import PrepareViewFn
 from cnnjax.protocols.views import Views
@@ -49,7 +50,7 @@ def make_evaluate(
         chosen = jnp.take_along_axis(probability, best[:, None], axis=-1)[:, 0]
         return {**values, "prediction": best.astype(jnp.int32), "probability": chosen}
 
-    compiled = jax.jit(step, out_shardings=devices.replicated(mesh))
+    compiled = gaps_closed(jax.jit(step, out_shardings=devices.replicated(mesh)))
 
     def evaluate(params: Params, model_state: ModelState) -> Evaluation:
         rows: list[Any] = []
@@ -86,7 +87,7 @@ def make_scores(model: Model, prepare: PrepareViewFn, views: Views, mesh: Mesh, 
             raise UsageError("a network without classes has no views to average; evaluate it with --protocol=single")
         return jax.nn.softmax(outputs["logits"]) if averaging == "probabilities" else outputs["logits"]
 
-    compiled = jax.jit(step, out_shardings=devices.replicated(mesh), static_argnames="make_batch")
+    compiled = gaps_closed(jax.jit(step, out_shardings=devices.replicated(mesh), static_argnames="make_batch"))
     rows = [{name: values[v] for name, values in views.rows.items()} for v in range(len(views.weight))]
 
     def scores(params: Params, model_state: ModelState, stream: Stream) -> np.ndarray:

@@ -1,14 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The C library told to keep what programs give back: on a CPU, XLA asks it anew for all the memory of each step."""
+"""The C library told to keep what programs give back: on a CPU, XLA asks it anew for all the memory of each step.
 
+And to keep it in one piece, where a compilation has left it in many.
+"""
+
+import contextlib
 import ctypes
 import functools
 import os
 import platform
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
 
 # Of glibc's <malloc.h>.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _SWITCH = "CNNJAX_KEEP_MEMORY"
+Result = TypeVar("Result")
+
+_LARGE, _SMALL = 2**20, 24  # bytes: gaps of these sizes are closed; there are none smaller
+_FINER = 0.8  # from one size that is asked for to the next
+
+
+class _Info(ctypes.Structure):
+    """glibc's struct mallinfo2, numbers of bytes: what is free, and what of it lies at the end of the heap."""
+
+    _fields_ = (
+        *((f"unread{i}", ctypes.c_size_t) for i in range(8)),
+        ("free", ctypes.c_size_t),
+        ("top", ctypes.c_size_t),
+    )
+
+
+_plugs: list[int] = []  # blocks that close the gaps
 
 
 @functools.cache
@@ -37,3 +62,64 @@ def give_back() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """For a compilation on a CPU: the gaps that it leaves in the heap are closed when it ends.
+
+    A compilation leaves many thousands of small gaps between blocks that stay. Every block that a step needs for a
+    moment is then looked for among them, by all threads one after the other, and found in memory that no cache holds
+    (docs/step.md has what that costs). So they are given back to the kernel, as all else that is free, and filled with
+    blocks that nothing touches. The next compilation gets them to use.
+
+    Only where `keep_freed_memory` could be had, with glibc 2.33 or later.
+    """
+    if jax.default_backend() != "cpu" or not keep_freed_memory() or not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype, libc.sbrk.argtypes, libc.sbrk.restype = _Info, [ctypes.c_ssize_t], ctypes.c_void_p
+    libc.malloc.argtypes, libc.malloc.restype, libc.free.argtypes = (
+        [ctypes.c_size_t],
+        ctypes.c_void_p,
+        [ctypes.c_void_p],
+    )
+    while _plugs:
+        libc.free(_plugs.pop())
+    try:
+        yield
+    finally:
+        give_back()
+        info = libc.mallinfo2()
+        end = libc.sbrk(0) - info.top
+        large = _fill(libc, end, info.free - info.top, _LARGE)
+        _plugs.extend(_fill(libc, end, _LARGE, _SMALL))
+        for block in large:
+            libc.free(block)
+
+
+def gaps_closed(compiled: Callable[..., Result]) -> Callable[..., Result]:
+    """`compiled`, a jitted function whose first call compiles it, with that call within `compiling`."""
+    called = False
+
+    def call(*args: Any, **kwargs: Any) -> Result:
+        nonlocal called
+        with contextlib.nullcontext() if called else compiling():
+            called = True
+            return compiled(*args, **kwargs)
+
+    return call
+
+
+def _fill(libc: Any, end: int, most: float, least: int) -> list[int]:
+    """Blocks of `most` bytes and less, as many as have room before the address `end`."""
+    blocks = []
+    while most >= least:
+        block = libc.malloc(int(most))
+        if block is None or block > end:
+            libc.free(block)
+            most *= _FINER
+        else:
+            blocks.append(block)
+    return blocks

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cnnjax import devices, processes
 from cnnjax.errors import Diverged
+from cnnjax.host_memory import compiling
 from cnnjax.members import Crew, Member
 from cnnjax.memory import check_step
 from cnnjax.step import Dispatch
@@ -135,7 +136,8 @@ def compile_dispatch(dispatch: Dispatch, state: TrainState, stream: Stream, step
     """
     start = time.perf_counter()
     arguments = _placed(stream.blank(steps_per_dispatch), steps_per_dispatch, state, stream)
-    compiled = dispatch.lower(state, stream.arrays, *arguments).compile()
+    with compiling():
+        compiled = dispatch.lower(state, stream.arrays, *arguments).compile()
     check_step(compiled, (state, stream.arrays))
     return time.perf_counter() - start
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Freed memory stays with a process that asks for it, in one that lets it, and nowhere else."""
 
+import contextlib
 import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from cnnjax import host_memory
 
 # Two blocks of 64 MiB, one after the other: pages that are cleared anew are counted by the kernel.
 PROGRAM = """
@@ -60,6 +63,52 @@ print((full - before[1]) >> 20, (full - kept) >> 20, (full - resident()) >> 20)
 def test_what_was_freed_is_free_when_it_is_asked_how_much_is():
     taken, given_at_once, given_when_asked = map(int, run(FREED))
     assert taken >= 200 and given_at_once < 10 and given_when_asked > 110  # MiB
+
+
+# A "compilation" that leaves 20,000 gaps of 2 KiB between blocks that stay; then what a step might ask for: as much as
+# fits in one of them. Three times over, each in what the one before it left.
+COMPILED = """
+import ctypes
+from pathlib import Path
+from cnnjax.host_memory import compiling, keep_freed_memory
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def in_use(name):
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if name in line)
+assert keep_freed_memory()
+told = []
+for _ in range(3):
+    with compiling():
+        blocks = [libc.malloc(2048) for _ in range(40_000)]
+        for block in blocks[::2]:
+            libc.free(block)
+    block = libc.malloc(2040)
+    told.append(block > max(blocks))
+    libc.free(block)
+    for block in blocks[1::2]:
+        libc.free(block)
+    told.append(in_use("VmSize"))
+print(*told[::2], told[5] - told[1] < 20_000)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_gaps_that_a_compilation_leaves_are_closed_until_the_next():
+    assert run(COMPILED) == ["True", "True", "True", "True"]
+    assert run(COMPILED.replace("with compiling():", "if True:"))[0] == "False"
+
+
+def test_only_the_first_call_compiles(monkeypatch):
+    opened = []
+
+    @contextlib.contextmanager
+    def noted():
+        opened.append("compiling")
+        yield
+
+    monkeypatch.setattr(host_memory, "compiling", noted)
+    function = host_memory.gaps_closed(lambda x, *, y: x - y)
+    assert [function(3, y=1), function(5, y=1)] == [2, 4] and opened == ["compiling"]
 
 
 def test_another_c_library_is_left_alone(monkeypatch):

@@ -15,6 +15,7 @@ from cnnjax.bench.measure import Side, Split
 from cnnjax.data.streams import device_config
 from cnnjax.errors import UsageError, unknown
 from cnnjax.experiment import Training, build_training
+from cnnjax.host_memory import compiling
 from cnnjax.preprocess import make_prepare
 from cnnjax.types import Array, Config, Dataset, Model, PyTree, Stream
 
@@ -201,7 +202,8 @@ def _compile(lowered: Any) -> tuple[Any, float, bool]:
     jax.monitoring.register_event_listener(listen)
     try:
         start = time.perf_counter()
-        compiled = lowered.compile()
+        with compiling():
+            compiled = lowered.compile()
         seconds = time.perf_counter() - start
     finally:
         jax.monitoring.unregister_event_listener(listen)

@@ -10,15 +10,15 @@ from cnnjax.types import Array
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def forward(x: Array, kernel: Array, geometry: Geometry, *, kernel_layout: str = "HWIO") -> Array:
-    """[B,H,W,C] and [h,w,C/groups,F], or its axes as `kernel_layout` says, to [B,H',W',F]."""
+def forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """[B,H,W,C] and [h,w,C/groups,F] to [B,H',W',F]."""
     return jax.lax.conv_general_dilated(
         x,
         kernel,
         geometry.stride,
         geometry.sides,
         rhs_dilation=geometry.dilation,
-        dimension_numbers=(LAYOUT[0], kernel_layout, LAYOUT[2]),
+        dimension_numbers=LAYOUT,
         feature_group_count=geometry.groups,
     )
 

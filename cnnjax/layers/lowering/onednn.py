@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""oneDNN's convolution and matrix product, which jaxlib carries and XLA calls on a CPU when told to.
+"""oneDNN's convolution, which jaxlib carries and XLA calls on a CPU when told to.
 
-The custom calls `__onednn$convolution` and `__onednn$matmul` are what XLA's own oneDNN pass emits (in
-xla/service/cpu/onednn_contraction_rewriter.cc); the pass is switched off in jaxlib, the calls are not. They are no
-stable interface: a configuration that oneDNN does not take ends the process. So they are used only with the versions
-of jaxlib that they were tested with (`_VERSIONS`), and only if a first small convolution compiles and is right.
-`CNNJAX_ONEDNN=0` in the environment leaves them out.
+The custom call `__onednn$convolution` is what XLA's own oneDNN pass emits (in
+xla/service/cpu/onednn_contraction_rewriter.cc); the pass is switched off in jaxlib, the call is not. It is no stable
+interface: a configuration that oneDNN does not take ends the process. So it is used only with the versions of jaxlib
+that it was tested with (`_VERSIONS`), and only if a first small convolution compiles and is right.
+`CNNJAX_ONEDNN=0` in the environment leaves it out.
+
+A program with such a call cannot be kept in the compilation cache: XLA has no way to write it.
 """
 
 import functools
 import json
 import os
 import platform
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -28,21 +29,10 @@ _VERSIONS = ((0, 10, 2), (0, 13, 0))  # from the first, below the second
 _DTYPES = (np.dtype(np.float32), np.dtype(jnp.bfloat16))
 
 
-def forward(x: Array, kernel: Array, geometry: Geometry, *, kernel_layout: str = "HWIO") -> Array:
-    """[B,H,W,C] and [h,w,C/groups,F], or its axes as `kernel_layout` says, to [B,H',W',F].
-
-    oneDNN lays the kernel out anew anyway, and another layout costs it nothing.
-    """
-    axis = kernel_layout.index
+def forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """[B,H,W,C] and [h,w,C/groups,F] to [B,H',W',F]."""
     data = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
-    taps = {
-        "dims": 4,
-        "filter": {
-            "input_feature_dim": axis("I"),
-            "output_feature_dim": axis("O"),
-            "spatial_dims": [axis("H"), axis("W")],
-        },
-    }
+    taps = {"dims": 4, "filter": {"input_feature_dim": 2, "output_feature_dim": 3, "spatial_dims": [0, 1]}}
     config = {
         "dims": 4,
         "input": data,
@@ -57,8 +47,13 @@ def forward(x: Array, kernel: Array, geometry: Geometry, *, kernel_layout: str =
         },
         "feature_groups": geometry.groups,
     }
-    shape = (x.shape[0], *geometry.output, kernel.shape[axis("O")])
-    return _call("convolution", {"onednn_conv_config": config}, shape, x, kernel)
+    call = jax.ffi.ffi_call(
+        "__onednn$convolution",
+        jax.ShapeDtypeStruct((x.shape[0], *geometry.output, kernel.shape[3]), x.dtype),
+        custom_call_api_version=1,
+        legacy_backend_config=json.dumps({"onednn_conv_config": config}),
+    )
+    return call(x, kernel)
 
 
 def input_gradient(gradient: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -68,25 +63,8 @@ def input_gradient(gradient: Array, kernel: Array, geometry: Geometry) -> Array:
     return forward(gradient, mirror(kernel, geometry.groups), mirrored)
 
 
-def matmul(a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
-    """[...,M,K] and [...,K,N] to [...,M,N]; either may come with its last two axes swapped."""
-    config = {"onednn_matmul_config": {"transpose_a": transpose_a, "transpose_b": transpose_b}}
-    shape = (*a.shape[:-2], a.shape[-1 if transpose_a else -2], b.shape[-2 if transpose_b else -1])
-    return _call("matmul", config, shape, a, b)
-
-
-def _call(name: str, config: Mapping[str, object], shape: tuple[int, ...], *operands: Array) -> Array:
-    call = jax.ffi.ffi_call(
-        f"__onednn${name}",
-        jax.ShapeDtypeStruct(shape, operands[0].dtype),
-        custom_call_api_version=1,
-        legacy_backend_config=json.dumps(config),
-    )
-    return call(*operands)
-
-
 def takes(dtype: np.dtype) -> bool:
-    """Whether the calls are there, and take arrays of `dtype`."""
+    """Whether the call is there, and takes arrays of `dtype`."""
     return dtype in _DTYPES and _works()
 
 

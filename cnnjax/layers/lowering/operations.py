@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolution, its input gradient and its kernel gradient as three bilinear jax primitives.
+"""Convolution, its input gradient and its kernel gradient as bilinear jax primitives.
 
 Each is the derivative of the others, so that forward and reverse mode of any order, and their mixtures, need no more:
 
   forward(x, kernel)            to x: input_gradient(ct, kernel)    to kernel: kernel_gradient(x, ct)
   input_gradient(g, kernel)     to g: forward(ct, kernel)           to kernel: kernel_gradient(ct, g)
   kernel_gradient(x, g)         to x: input_gradient(g, ct)         to g: forward(x, ct)
+
+`trained_forward` is what a forward convolution becomes when it is differentiated: the same, and by the same name in a
+traced program, but known as part of a training step to `choice`.
 
 On a CPU each is lowered by `choice`; elsewhere, on several devices and in an exported program by `native`. Arrays may
 have a leading axis of members (what `vmap` over both arrays makes): as many convolutions side by side.
@@ -24,26 +27,30 @@ from cnnjax.layers.lowering import choice, native
 from cnnjax.layers.lowering.geometry import Geometry
 from cnnjax.types import Array
 
-Kind = Literal["forward", "input_gradient", "kernel_gradient"]
+Kind = Literal["forward", "trained_forward", "input_gradient", "kernel_gradient"]
 Shape = tuple[int, ...]
 
 Way = Callable[[Array, Array, Geometry], Array]
 
+_FORWARD: tuple[Kind, ...] = ("forward", "trained_forward")
 _NATIVE: dict[Kind, Way] = {
     "forward": native.forward,
+    "trained_forward": native.forward,
     "input_gradient": native.input_gradient,
     "kernel_gradient": native.kernel_gradient,
 }
 _CHOICES: dict[Kind, Callable[..., Way]] = {
     "forward": choice.choose_forward,
+    "trained_forward": choice.choose_trained_forward,
     "input_gradient": choice.choose_input_gradient,
     "kernel_gradient": choice.choose_kernel_gradient,
 }
 # To the first and to the second operand: which operation, of which of (cotangent, first, second).
 _TRANSPOSES: dict[Kind, tuple[tuple[Kind, int, int], tuple[Kind, int, int]]] = {
     "forward": (("input_gradient", 0, 2), ("kernel_gradient", 1, 0)),
-    "input_gradient": (("forward", 0, 2), ("kernel_gradient", 0, 1)),
-    "kernel_gradient": (("input_gradient", 2, 0), ("forward", 1, 0)),
+    "trained_forward": (("input_gradient", 0, 2), ("kernel_gradient", 1, 0)),
+    "input_gradient": (("trained_forward", 0, 2), ("kernel_gradient", 0, 1)),
+    "kernel_gradient": (("input_gradient", 2, 0), ("trained_forward", 1, 0)),
 }
 
 
@@ -60,7 +67,7 @@ def convolve(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 def _bind(kind: Kind, first: Any, second: Any, geometry: Geometry) -> Any:
     members = jnp.ndim(first) == 5
-    params = _lax_params(geometry) if kind == "forward" and not members else {"geometry": geometry}
+    params = _lax_params(geometry) if kind in _FORWARD and not members else {"geometry": geometry}
     return _PRIMITIVES[kind, members].bind(first, second, **params)
 
 
@@ -89,7 +96,7 @@ def _read_geometry(shapes: Sequence[Shape], params: dict[str, Any]) -> Geometry:
 
 
 def _result(kind: Kind, first: Shape, second: Shape, geometry: Geometry) -> Shape:
-    if kind == "forward":
+    if kind in _FORWARD:
         return (*first[:-3], *geometry.output, second[-1])
     if kind == "input_gradient":
         return (*first[:-3], *geometry.size, second[-2] * geometry.groups)
@@ -168,7 +175,7 @@ def _lower_cpu(kind: Kind, ctx: Any, first: Any, second: Any, **params: Any) -> 
 
 def _make(kind: Kind, members: bool) -> Primitive:
     # The plain convolution is what `jax.lax` calls by this name, with the same parameters.
-    plain = "conv_general_dilated" if kind == "forward" else f"conv_{kind}"
+    plain = "conv_general_dilated" if kind in _FORWARD else f"conv_{kind}"
     primitive = Primitive(f"{plain}_members" if members else plain)
     primitive.def_impl(partial(_evaluate, kind))
     primitive.def_abstract_eval(partial(_abstract, kind))
@@ -180,3 +187,5 @@ def _make(kind: Kind, members: bool) -> Primitive:
 
 
 _PRIMITIVES = {(kind, members): _make(kind, members) for kind in _TRANSPOSES for members in (False, True)}
+for members in (False, True):
+    ad.primitive_jvps[_PRIMITIVES["forward", members]] = ad.primitive_jvps[_PRIMITIVES["trained_forward", members]]

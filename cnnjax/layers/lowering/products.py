@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matrix products, and kernel gradients of one group made of them: images times pixels is what is summed over."""
 
-from typing import Protocol
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -12,30 +12,37 @@ from cnnjax.types import Array
 _ROWS = 2048  # of im2col at a time; a larger map is taken whole
 
 
-class Product(Protocol):
-    """From [...,M,K] and [...,K,N] to [...,M,N]."""
-
-    def __call__(self, a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
-        """Either may come with its last two axes swapped."""
-        ...
-
-
 def matmul(a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False) -> Array:
-    """XLA's own `Product`."""
+    """From [...,M,K] and [...,K,N] to [...,M,N]; either may come with its last two axes swapped."""
     members = tuple(range(a.ndim - 2))
     rows, columns = (a.ndim - 2 if transpose_a else a.ndim - 1), (b.ndim - 1 if transpose_b else b.ndim - 2)
     return jax.lax.dot_general(a, b, (((rows,), (columns,)), (members, members)))
 
 
-def by_tap(x: Array, gradient: Array, geometry: Geometry, product: Product) -> Array:
-    """[B,H,W,C] and [B,H',W',F] to [h,w,C,F]: a product for each tap of the kernel, over the whole batch."""
-    height, width = geometry.kernel_size
+def by_pixel(x: Array, gradient: Array, geometry: Geometry) -> Array:
+    """[B,H,W,C] and [B,H',W',F] to [1,1,C,F]: of a kernel of one tap, over the pixels of the whole batch."""
     padded = jnp.pad(x, ((0, 0), *geometry.sides, (0, 0)))
-    columns = gradient.reshape(-1, gradient.shape[-1])
-    taps = [_met(padded, geometry, i, j).reshape(-1, x.shape[-1]) for i in range(height) for j in range(width)]
-    return jnp.stack([product(rows, columns, transpose_a=True) for rows in taps]).reshape(
-        height, width, x.shape[-1], -1
-    )
+    rows, columns = (a.reshape(-1, a.shape[-1]) for a in (_met(padded, geometry, 0, 0), gradient))
+    # The narrower one is what XLA's product packs anew for each block of the wider one.
+    narrower_first = rows.shape[1] <= columns.shape[1]
+    a, b = (rows, columns) if narrower_first else (columns, rows)
+    out = jax.lax.optimization_barrier(matmul(a, b, transpose_a=True))
+    return (out if narrower_first else out.T)[None, None]
+
+
+def by_shift(x: Array, gradient: Array, geometry: Geometry) -> Array:
+    """[B,H,W,C] and [B,H',W',F] to [h,w,C,F], of stride 1: one product over the map's pixels, of all taps at once.
+
+    The columns are the gradient as each tap meets it, side by side: few where taps or features are.
+    """
+    size, taken, taps = geometry.size, geometry.output, []
+    for i, j in itertools.product(*map(range, geometry.kernel_size)):
+        lows = [geometry.dilation[k] * tap - geometry.sides[k][0] for k, tap in enumerate((i, j))]
+        sides = [(low, size[k] - taken[k] - low, 0) for k, low in enumerate(lows)]  # less than nothing: cut off
+        taps.append(jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), *sides, (0, 0, 0)]))
+    columns = jnp.stack(taps, 3).reshape(-1, len(taps) * gradient.shape[-1])
+    out = matmul(x.reshape(-1, x.shape[-1]), columns, transpose_a=True)
+    return jnp.moveaxis(out.reshape(x.shape[-1], *geometry.kernel_size, -1), 0, 2)
 
 
 def by_image(x: Array, gradient: Array, geometry: Geometry) -> Array:

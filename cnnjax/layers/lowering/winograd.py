@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.layers.lowering.geometry import Geometry
-from cnnjax.layers.lowering.products import Product, matmul
+from cnnjax.layers.lowering.products import matmul
 from cnnjax.types import Array
 
 _SWITCH = "CNNJAX_WINOGRAD"
@@ -49,17 +49,17 @@ def takes(geometry: Geometry) -> bool:
     return dense and geometry.kernel_size == (3, 3) and os.environ.get(_SWITCH) != "0"
 
 
-def forward(x: Array, kernel: Array, geometry: Geometry, product: Product = matmul) -> Array:
+def forward(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """[B,H,W,C] and [3,3,C,F] to [B,H',W',F]."""
-    return _convolve(x, kernel, geometry, kernel.shape[3], product)
+    return _convolve(x, kernel, geometry, kernel.shape[3], matmul)
 
 
-def input_gradient(gradient: Array, kernel: Array, geometry: Geometry, product: Product = matmul) -> Array:
+def input_gradient(gradient: Array, kernel: Array, geometry: Geometry) -> Array:
     """[B,H',W',F] and [3,3,C,F] to [B,H,W,C]; of a geometry that can be mirrored."""
     mirrored = geometry.mirrored()
     assert mirrored is not None
     # Turned round, but not transposed: the products read it either way, and transposing costs more than they do.
-    transposed = partial(product, transpose_b=True)
+    transposed = partial(matmul, transpose_b=True)
     return _convolve(gradient, kernel[::-1, ::-1], mirrored, kernel.shape[2], transposed)
 
 
@@ -83,7 +83,7 @@ def _convolve(
     return jax.lax.map(convolve, _split(x, parts)).reshape(x.shape[0], height, width, features)
 
 
-def kernel_gradient(x: Array, gradient: Array, geometry: Geometry, product: Product = matmul) -> Array:
+def kernel_gradient(x: Array, gradient: Array, geometry: Geometry) -> Array:
     """[B,H,W,C] and [B,H',W',F] to [3,3,C,F]."""
 
     def products(x: Array, gradient: Array) -> list[Array]:
@@ -93,7 +93,7 @@ def kernel_gradient(x: Array, gradient: Array, geometry: Geometry, product: Prod
         rows = _combine(_RESULTS.T, _every_fourth(whole, 1, _TILE))
         results = (jnp.stack(_combine(_RESULTS.T, _every_fourth(row, 2, _TILE))) for row in rows)
         return [
-            product(places.reshape(6, -1, x.shape[-1]), result.reshape(6, -1, gradient.shape[-1]), transpose_a=True)
+            matmul(places.reshape(6, -1, x.shape[-1]), result.reshape(6, -1, gradient.shape[-1]), transpose_a=True)
             for places, result in zip(_places(x, geometry), results, strict=True)
         ]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnjax.layers import conv2d
-from cnnjax.layers.lowering import Geometry, native
+from cnnjax.layers.lowering import Geometry, native, operations
 
 # map, kernel, stride, padding, dilation, groups, channels, features
 CASES = {
@@ -150,3 +150,34 @@ def test_the_traced_program_shows_one_convolution_by_its_usual_name():
     (usual,) = jax.make_jaxpr(wanted("groups"))(x, kernel).eqns
     assert equation.primitive.name == usual.primitive.name
     assert dict(equation.params) == {key: value for key, value in usual.params.items() if key != "out_sharding"}
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda f: f,
+        jax.checkpoint,
+        lambda f: lambda x, kernel: jax.vmap(f, (0, None))(x[None], kernel).sum(),
+        lambda f: lambda x, kernel: jax.lax.scan(lambda c, row: (c + f(row, kernel), None), 0.0, x[None])[0],
+    ],
+    ids=["plain", "rematerialised", "vmap", "scan"],
+)
+def test_what_is_differentiated_is_known_as_part_of_a_training_step(around, monkeypatch):
+    kinds = set()
+    for kind, choose in operations._CHOICES.items():
+
+        def noted(*shapes, kind=kind, choose=choose):
+            kinds.add(kind)
+            return choose(*shapes)
+
+        monkeypatch.setitem(operations._CHOICES, kind, noted)
+    x, kernel = arrays("3x3", jnp.float32)
+    energy = around(lambda x, kernel: (ours("3x3")(x, kernel) ** 2).sum())
+    jax.jit(energy).lower(x, kernel)
+    assert kinds == {"forward"}
+    kinds.clear()
+    jax.jit(jax.value_and_grad(energy, (0, 1))).lower(x, kernel)
+    assert kinds == {"trained_forward", "input_gradient", "kernel_gradient"}
+    kinds.clear()
+    jax.jit(lambda *a: jax.jvp(energy, a, a)).lower(x, kernel)
+    assert kinds == {"trained_forward"}

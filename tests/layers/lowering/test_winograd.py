@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnjax.layers import conv2d
-from cnnjax.layers.lowering import Geometry, native, onednn, winograd
+from cnnjax.layers.lowering import Geometry, native, winograd
 
 # size, padding (top, bottom), (left, right), (images, channels, features)
 SHAPES = {
@@ -47,14 +47,6 @@ def test_as_the_native_ones(name, together, monkeypatch):
         assert_close(found, native.input_gradient(gradient, kernel, geometry))
 
 
-def test_onednns_product_serves_as_well():
-    if not onednn.takes(np.dtype(np.float32)):
-        pytest.skip("this jaxlib carries no oneDNN")
-    x, gradient = jax.random.normal(jax.random.key(0), (2, 2, 8, 8, 5))
-    found = jax.jit(winograd.kernel_gradient, static_argnums=(2, 3))(x, gradient, moves((8, 8)), onednn.matmul)
-    assert_close(found, native.kernel_gradient(x, gradient, moves((8, 8))))
-
-
 def test_images_are_divided_evenly(monkeypatch):
     maps = jnp.zeros((16, 56, 56, 64))  # ResNet's first: 200,704 numbers an image
     assert winograd._parts(maps, 64, moves((56, 56))) == 2
@@ -64,13 +56,7 @@ def test_images_are_divided_evenly(monkeypatch):
     assert winograd._parts(jnp.ones((4, 8, 8, 3)), 3, moves((8, 8))) == 1
 
 
-@pytest.mark.parametrize("library", [True, False], ids=["onednn", "without"])
-def test_of_deep_maps_the_program_and_its_derivatives_are_made_so(library, monkeypatch):
-    onednn._works.cache_clear()  # another test of this process may have been told that it is not there
-    if library and not onednn.takes(np.dtype(np.float32)):
-        pytest.skip("this jaxlib carries no oneDNN")
-    if not library:
-        monkeypatch.setattr(onednn, "takes", lambda dtype: False)
+def test_of_deep_maps_the_program_and_its_derivatives_are_made_so():
     keys = jax.random.split(jax.random.key(1))
     x = jax.random.normal(keys[0], (8, 8, 8, 128))
     kernel = jax.random.normal(keys[1], (3, 3, 128, 128)) / 34
@@ -82,9 +68,8 @@ def test_of_deep_maps_the_program_and_its_derivatives_are_made_so(library, monke
         return (native.forward(x, kernel, moves((8, 8))) ** 2).sum()
 
     step = jax.jit(jax.grad(energy, (0, 1))).lower(x, kernel)
-    assert step.as_text().count("__onednn$matmul" if library else "dot_general") == 3 * 6
-    assert "stablehlo.convolution" not in step.as_text() and "__onednn$convolution" not in step.as_text()
-    assert library or "__onednn" not in step.as_text()  # so it can be written to the compilation cache
+    assert step.as_text().count("dot_general") == 3 * 6 and "stablehlo.convolution" not in step.as_text()
+    assert "__onednn" not in step.as_text()  # so it can be written to the compilation cache
     for found, wanted in zip(step.compile()(x, kernel), jax.grad(expected, (0, 1))(x, kernel), strict=True):
         assert_close(found, wanted)
     along = jax.jit(lambda f, *a: jax.jvp(jax.grad(f, (0, 1)), a, a), static_argnums=0)
