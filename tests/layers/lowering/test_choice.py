@@ -2,6 +2,7 @@
 """Every way that can be chosen computes the same; the choice is by shape alone, with and without oneDNN."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,8 @@ import pytest
 
 from cnnjax.layers.lowering import Geometry, abreast, choice, native, onednn, products, whole, winograd
 
-FLOAT, HALF = np.dtype(np.float32), np.dtype(jnp.bfloat16)
+FLOAT: np.dtype = np.dtype(np.float32)
+HALF: np.dtype = np.dtype(jnp.bfloat16)
 
 
 def geometry(size=56, kernel=3, stride=1, padding=1, groups=1):
@@ -25,7 +27,7 @@ def library(request, monkeypatch):
     return request.param
 
 
-def forward(size, channels, features, batch=8, dtype=FLOAT, kernel=3, way=choice.choose_forward, **options):
+def forward(size, channels, features, batch=8, dtype: np.dtype = FLOAT, kernel=3, way=choice.choose_forward, **options):
     moves = geometry(size, kernel, **options)
     shapes = (batch, size, size, channels), (kernel, kernel, channels // moves.groups, features)
     return way(*shapes, moves, dtype)
@@ -34,13 +36,13 @@ def forward(size, channels, features, batch=8, dtype=FLOAT, kernel=3, way=choice
 trained_forward = partial(forward, way=choice.choose_trained_forward)
 
 
-def input_gradient(size, channels, features, batch=8, dtype=FLOAT, kernel=3, **options):
+def input_gradient(size, channels, features, batch=8, dtype: np.dtype = FLOAT, kernel=3, **options):
     moves = geometry(size, kernel, **options)
     shapes = (batch, *moves.output, features), (kernel, kernel, channels // moves.groups, features)
     return choice.choose_input_gradient(*shapes, moves, dtype)
 
 
-def kernel_gradient(size, channels, features, batch=16, dtype=FLOAT, kernel=3, **options):
+def kernel_gradient(size, channels, features, batch=16, dtype: np.dtype = FLOAT, kernel=3, **options):
     moves = geometry(size, kernel, **options)
     return choice.choose_kernel_gradient((batch, size, size, channels), (batch, *moves.output, features), moves, dtype)
 
@@ -72,7 +74,8 @@ def test_what_is_trained_in_float32_is_xlas_so_that_the_step_can_be_cached(libra
 
 
 def test_groups_and_half_precision_are_onednns_as_xla_is_slow_there(library):
-    for options in ({"groups": 2}, {"dtype": HALF}):
+    cases: list[dict[str, Any]] = [{"groups": 2}, {"dtype": HALF}]
+    for options in cases:
         expected = (
             (onednn.forward, onednn.input_gradient) if library else (native.forward, native.canonical_input_gradient)
         )
@@ -87,7 +90,7 @@ def test_groups_and_half_precision_are_onednns_as_xla_is_slow_there(library):
 
 
 def test_little_work_is_left_to_xla(library):
-    little = {"size": 14, "kernel": 5, "padding": 0, "features": 16}
+    little: dict[str, Any] = {"size": 14, "kernel": 5, "padding": 0, "features": 16}
     assert forward(**little, batch=128, channels=6) is abreast.forward
     if library:
         more = {"batch": 129, "channels": 6}, {"batch": 128, "channels": 16}
@@ -108,7 +111,7 @@ def test_kernel_gradients_as_products():
 
 
 def test_a_kernel_as_large_as_the_map_is_a_product(library):
-    window = {"size": 5, "channels": 16, "features": 120, "kernel": 5, "padding": 0}
+    window: dict[str, Any] = {"size": 5, "channels": 16, "features": 120, "kernel": 5, "padding": 0}
     assert forward(**window) is trained_forward(**window) is whole.forward
     assert input_gradient(**window) is whole.input_gradient and kernel_gradient(**window) is whole.kernel_gradient
     for other in (geometry(5, kernel=5, padding=1), geometry(5, kernel=5, padding=0, groups=2), geometry(5, 3)):
