@@ -95,7 +95,8 @@ def test_little_work_is_left_to_xla(library):
     if library:
         assert forward(**little, batch=129, channels=6) is onednn.forward
         assert forward(**little, batch=128, channels=16) is onednn.forward
-        assert forward(**little | {"features": 17}, batch=128, channels=6) is onednn.forward
+        wider: dict[str, Any] = little | {"features": 17}
+        assert forward(**wider, batch=128, channels=6) is onednn.forward
 
 
 def test_kernel_gradients_as_products():
