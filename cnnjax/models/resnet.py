@@ -172,8 +172,8 @@ def resnet_cifar(
       skip: False gives the plain twin, with the parameters of shortcut A; `shortcut` then does nothing.
       batch_norm: False leaves the normalisation out and gives the convolutions biases.
       scan: the blocks of a stage after its first as one loop (`cnnjax.layers.scan`): a program that does not grow
-        with depth, but some twenty times slower to train on a CPU, where XLA's convolutions are quick outside of
-        loops only; hence not the default.
+        with depth. On a CPU ResNet-110's steps gain by it, those of fewer equal blocks lose (docs/step.md); hence not
+        the default.
 
     Raises:
       UsageError: another depth or shortcut.
