@@ -106,6 +106,7 @@ def test_kernel_gradients_as_products():
     for kernel in (2, 3):
         assert kernel_gradient(16, 32, 4, kernel=kernel, stride=2) is native.canonical_kernel_gradient
     assert kernel_gradient(16, 16, 16) is kernel_gradient(16, 15, 15) is native.canonical_kernel_gradient
+    assert kernel_gradient(16, 17, 16) is native.canonical_kernel_gradient
     assert kernel_gradient(224, 3, 64, kernel=7, stride=2, padding=3) is native.canonical_kernel_gradient
     assert kernel_gradient(56, 31, 64, batch=4) is native.canonical_kernel_gradient
     assert kernel_gradient(56, 31, 64, batch=3) is products.by_image
