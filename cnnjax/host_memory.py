@@ -79,12 +79,8 @@ def compiling() -> Iterator[None]:
         yield
         return
     libc = ctypes.CDLL(None)
-    libc.mallinfo2.restype, libc.sbrk.argtypes, libc.sbrk.restype = _Info, [ctypes.c_ssize_t], ctypes.c_void_p
-    libc.malloc.argtypes, libc.malloc.restype, libc.free.argtypes = (
-        [ctypes.c_size_t],
-        ctypes.c_void_p,
-        [ctypes.c_void_p],
-    )
+    libc.mallinfo2.restype, libc.malloc.restype, libc.sbrk.restype = _Info, ctypes.c_void_p, ctypes.c_void_p
+    libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
     while _plugs:
         libc.free(_plugs.pop())
     try:

@@ -22,7 +22,7 @@ _SMALL_MAP = 16 * 16  # pixels; up to that the transforms of the kernel weigh mo
 _MANY_PIXELS = 512  # of all images: with fewer, the transform of the kernel costs Winograd's convolution its gain
 _FEW_TAPS = 4  # up to that all taps' kernel gradients are best had as one product
 _FEW_FEATURES = 15  # up to that, and fewer than channels, the same
-_LITTLE = 128, 15, 16  # images, channels, features: up to that XLA's forward convolution is as fast as oneDNN's
+_LITTLE = 128, 15, 16  # images, channels, features: up to that networks answer sooner by XLA's
 _FEW_IMAGES = 3  # up to that XLA's kernel gradient, which sums over the images innermost, is slow
 
 
