@@ -88,7 +88,7 @@ def compiling() -> Iterator[None]:
     finally:
         give_back()
         info = libc.mallinfo2()
-        end = libc.sbrk(0) - info.top
+        end = libc.sbrk(ctypes.c_ssize_t(0)) - info.top
         large = _fill(libc, end, info.free - info.top, _LARGE)
         _plugs.extend(_fill(libc, end, _LARGE, _SMALL))
         for block in large:
