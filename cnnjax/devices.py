@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from cnnjax.data.cache import cache_dir
 from cnnjax.errors import RunError, UsageError
-from cnnjax.host_memory import keep_freed_memory
+from cnnjax.host_memory import collect_rarely, keep_freed_memory
 from cnnjax.types import Config, PyTree
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def set_up(train: Config) -> None:
       RunError: the GPU had started without the flag that `config.train.deterministic` needs.
     """
     keep_freed_memory()
+    collect_rarely()
     precision = train.matmul_precision
     jax.config.update("jax_default_matmul_precision", None if precision == "default" else precision)
     given = _given_flags()

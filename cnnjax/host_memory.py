@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C library told to keep what programs give back: on a CPU, XLA asks it anew for all the memory of each step.
 
-And to keep it in one piece, where a compilation has left it in many.
+And to keep it in one piece, where a compilation has left it in many, and no more of it than a step needs.
 """
 
 import contextlib
 import ctypes
 import functools
+import gc
 import os
 import platform
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -20,6 +22,8 @@ _SWITCH = "CNNJAX_KEEP_MEMORY"
 Result = TypeVar("Result")
 
 _LARGE, _SMALL = 2**20, 24  # bytes: gaps of these sizes are closed; there are none smaller
+_LARGE_BLOCK = 2**26  # bytes; a call that needs as much takes so long that sending it ahead gains nothing
+_COLLECT_AFTER = 20_000  # objects
 _FINER = 0.8  # from one size that is asked for to the next
 
 
@@ -55,6 +59,17 @@ def keep_freed_memory() -> bool:
     return all(mallopt(name, value) for name, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)))
 
 
+def collect_rarely() -> None:
+    """Has Python look for unreachable cycles after 20,000 new objects, not after 700; more, if so set, is left alone.
+
+    Tracing makes millions of objects that are all in use: a fifth of a deep network's start was spent in looking
+    through them (docs/step.md).
+    """
+    young, *older = gc.get_threshold()
+    if 0 < young < _COLLECT_AFTER:  # 0 is never
+        gc.set_threshold(_COLLECT_AFTER, *older)
+
+
 def give_back() -> None:
     """Gives to the kernel what this process has freed and kept: only then is it counted as free.
 
@@ -62,6 +77,45 @@ def give_back() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class StepMemory:
+    """Bounds what the calls of a program make this process keep, where it keeps what they free.
+
+    Each call takes one block for all that it computes, in the place of the last one's. Not so if it is sent before the
+    last one is done, or if something small has come to lie there (glibc keeps the bytes that aligning the block leaves
+    over for just such): then it takes another, and so the process came to keep three or four. So where the block is
+    large, no call is sent ahead, and what is free goes back to the kernel if more is resident than one block explains.
+
+    Args:
+      compiled: the program, `jax.stages.Compiled`.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        analysis = compiled.memory_analysis() if jax.default_backend() == "cpu" and keep_freed_memory() else None
+        block = analysis.temp_size_in_bytes * jax.local_device_count() if analysis else 0
+        self._block = block if block >= _LARGE_BLOCK else 0
+        self._most: float | None = None  # bytes that may be resident
+
+    @property
+    def calls_ahead(self) -> int:
+        """How many calls may be under way when the next one is sent."""
+        return 0 if self._block else 1
+
+    def called(self) -> None:
+        """To be called after each call that is done."""
+        if not self._block:
+            return
+        resident = _resident_bytes()
+        if self._most is None:
+            self._most = resident + 0.5 * self._block
+        elif resident > self._most:
+            give_back()
+            self._most = _resident_bytes() + 1.5 * self._block
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 @contextlib.contextmanager

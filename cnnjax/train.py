@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cnnjax import devices, processes
 from cnnjax.errors import Diverged
-from cnnjax.host_memory import compiling
+from cnnjax.host_memory import StepMemory, compiling
 from cnnjax.members import Crew, Member
 from cnnjax.memory import check_step
 from cnnjax.step import Dispatch
@@ -56,7 +56,7 @@ def fit(
     """Trains from the step of `state` to `plan.num_steps` and returns the last state, saved.
 
     The host reads the numbers of one call while the next one runs; it waits for the device only where the plan
-    has something to log, evaluate or save.
+    has something to log, evaluate or save (and on a CPU after each call that needs much memory: `StepMemory`).
 
     The programs of `later` take over from `dispatch`, each after so many steps of the run, ascending.
 
@@ -81,7 +81,8 @@ def fit(
         crew.wait()
         return state
     dispatch = _program(dispatch, later, step)
-    crew.begin(compile_dispatch(dispatch, state, stream, steps_per_dispatch))
+    seconds, memory = compile_dispatch(dispatch, state, stream, steps_per_dispatch)
+    crew.begin(seconds)
     shown = None if processes.is_first() else True  # None: where there is a terminal
     bar = tqdm(total=plan.num_steps, initial=step, unit="step", disable=shown, dynamic_ncols=True, smoothing=0.1)
     with StopSignals() as stop, bar, contextlib.ExitStack() as at_end:
@@ -91,7 +92,7 @@ def fit(
             if (program := _program(dispatch, later, step)) is not dispatch:
                 dispatch = program
                 with crew.clock.paused():
-                    compile_dispatch(dispatch, state, stream, steps_per_dispatch)
+                    _, memory = compile_dispatch(dispatch, state, stream, steps_per_dispatch)
             while step < event:
                 count = min(event - step, steps_per_dispatch)
                 arguments = call_arguments(state, stream, step, count, steps_per_dispatch)
@@ -99,8 +100,9 @@ def fit(
                     crew.wait_for_data(stream.waited(), idle=not running or _finished(running[-1][2]))
                 state, rows = dispatch(state, stream.arrays, *arguments)
                 running.append((step, count, rows))
-                if len(running) > 1:
+                if len(running) > memory.calls_ahead:
                     crew.read(*running.pop(0), bar)
+                    memory.called()
                 step += count
                 if stop.check():
                     break
@@ -128,8 +130,10 @@ def _program(dispatch: Dispatch, later: Sequence[tuple[int, Dispatch]], step: in
     return [dispatch, *(each for first, each in later if first <= step)][-1]
 
 
-def compile_dispatch(dispatch: Dispatch, state: TrainState, stream: Stream, steps_per_dispatch: int) -> float:
-    """Compiles the calls that `fit` makes, before the first; returns the seconds that it took.
+def compile_dispatch(
+    dispatch: Dispatch, state: TrainState, stream: Stream, steps_per_dispatch: int
+) -> tuple[float, StepMemory]:
+    """Compiles the calls that `fit` makes, before the first; returns the seconds that it took, and their memory.
 
     Raises:
       TooLarge: they need more memory than is free.
@@ -139,7 +143,7 @@ def compile_dispatch(dispatch: Dispatch, state: TrainState, stream: Stream, step
     with compiling():
         compiled = dispatch.lower(state, stream.arrays, *arguments).compile()
     check_step(compiled, (state, stream.arrays))
-    return time.perf_counter() - start
+    return time.perf_counter() - start, StepMemory(compiled)
 
 
 def call_arguments(state: TrainState, stream: Stream, step: int, count: int, length: int) -> tuple[PyTree, Array]:

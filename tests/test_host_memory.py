@@ -2,6 +2,7 @@
 """Freed memory stays with a process that asks for it, in one that lets it, and nowhere else."""
 
 import contextlib
+import gc
 import os
 import platform
 import subprocess
@@ -96,6 +97,53 @@ print(*told[::2], told[5] - told[1] < 20_000)
 def test_gaps_that_a_compilation_leaves_are_closed_until_the_next():
     assert run(COMPILED) == ["True", "True", "True", "True"]
     assert run(COMPILED.replace("with compiling():", "if True:"))[0] == "False"
+
+
+# Calls of a program that needs 128 MiB: each takes them in one block, and something small comes to lie behind it, and,
+# when it has been given back, in its place, so that the next call has to take another. With "called()" and without.
+CALLS = """
+import ctypes
+from pathlib import Path
+from types import SimpleNamespace
+import jax
+from cnnjax.host_memory import StepMemory
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+def program(size):
+    analysis = SimpleNamespace(temp_size_in_bytes=size // jax.local_device_count())
+    return StepMemory(SimpleNamespace(memory_analysis=lambda: analysis))
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+memory, before, trimmed = program(2**27), resident(), 0
+for _ in range(6):
+    block = libc.malloc(2**27)
+    ctypes.memset(block, 1, 2**27)
+    libc.malloc(2**21)
+    libc.free(block)
+    libc.malloc(2**21)
+    full = resident()
+    memory.called()
+    trimmed += resident() < full - 2**26
+print(memory.calls_ahead, program(2**20).calls_ahead, round((resident() - before) / 2**27), trimmed)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_a_program_that_needs_much_is_called_once_at_a_time_and_leaves_little():
+    assert run(CALLS) == ["0", "1", "1", "1"]  # one block, because once what was free was given back
+    assert run(CALLS.replace("memory.called()", "pass")) == ["0", "1", "2", "0"]
+    assert run(CALLS, CNNJAX_KEEP_MEMORY="0") == ["1", "1", "0", "0"]
+
+
+def test_python_looks_for_cycles_rarely_but_as_the_user_says():
+    before = gc.get_threshold()
+    try:
+        for own, then in ((700, 20_000), (50_000, 50_000), (0, 0)):
+            gc.set_threshold(own, 11, 12)
+            host_memory.collect_rarely()
+            assert gc.get_threshold()[:2] == (then, 11)
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_only_the_first_call_compiles(monkeypatch):

@@ -9,6 +9,7 @@ other than the square root are tabulated on the host.
 """
 
 import math
+from statistics import NormalDist
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,11 @@ def uniform_below(key: Array, count: Array | int, shape: tuple[int, ...] = ()) -
 def levels(low: float = 0, high: float = 1) -> np.ndarray:
     """The middles of LEVELS equal parts of [low, high], float64: the argument of a function that is tabulated."""
     return low + (np.arange(LEVELS) + 0.5) * ((high - low) / LEVELS)
+
+
+def normal_levels() -> np.ndarray:
+    """The normal numbers below which the middles of LEVELS equal parts of all of them lie, float64."""
+    return np.array([NormalDist().inv_cdf(share) for share in levels()])
 
 
 def one_of(key: Array, table: np.ndarray, shape: tuple[int, ...] = ()) -> Array:

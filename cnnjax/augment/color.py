@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.augment.arithmetic import levels, mean, one_of, unfused, uniform_between
+from cnnjax.augment.arithmetic import mean, normal_levels, one_of, unfused, uniform_between
 from cnnjax.types import Array
 
 # Luma of ITU-R BT.601 (0.299, 0.587, 0.114), which Pillow and torchvision take for gray, in whole parts of 1024.
@@ -56,9 +56,7 @@ def pca_noise(key: Array, image: Array, *, std: float) -> Array:
     Reference: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks",
     2012, section 4.1, with std 0.1.
     """
-    from scipy.special import ndtri
-
-    weights = one_of(key, std * ndtri(levels()), (3,))
+    weights = one_of(key, std * normal_levels(), (3,))
     return image + pca_color(weights).reshape(1, 1, 3)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from cnnjax.augment.arithmetic import levels, one_of
+from cnnjax.augment.arithmetic import normal_levels, one_of
 from cnnjax.augment.check import check_numbers
 from cnnjax.types import Array, Config
 
@@ -25,11 +25,9 @@ def input_noise(key: Array, image: Array, *, std: float, drop: float) -> Array:
 
     Values may leave 0..1. At a `std` of 0 nothing is added, at a `drop` of 0 nothing is blackened.
     """
-    from scipy.special import ndtri
-
     value_key, drop_key = jax.random.split(key)
     if std > 0:
-        image = image + one_of(value_key, std * ndtri(levels()), image.shape)
+        image = image + one_of(value_key, std * normal_levels(), image.shape)
     if drop > 0:
         image = jnp.where(jax.random.uniform(drop_key, (*image.shape[:2], 1)) < drop, 0.0, image)
     return image

@@ -15,7 +15,7 @@ from cnnjax.bench.measure import Side, Split
 from cnnjax.data.streams import device_config
 from cnnjax.errors import UsageError, unknown
 from cnnjax.experiment import Training, build_training
-from cnnjax.host_memory import compiling
+from cnnjax.host_memory import StepMemory, compiling
 from cnnjax.preprocess import make_prepare
 from cnnjax.types import Array, Config, Dataset, Model, PyTree, Stream
 
@@ -65,6 +65,7 @@ def make_side(name: str, mode: str, config: Config, model: Model, dataset: Datas
     else:
         raise UsageError(unknown("mode", mode, MODES))
     compiled, seconds, cached = _compile(program.lowered)
+    step_memory = StepMemory(compiled)
     # The trainer reads the numbers of every step; what inference puts out stays on the device.
     read = jax.device_get if mode == "train" else jax.block_until_ready
     position = 0
@@ -75,12 +76,13 @@ def make_side(name: str, mode: str, config: Config, model: Model, dataset: Datas
         return stream.items(position - program.num_steps, program.num_steps)
 
     def run(steps: int) -> int:
-        """As the trainer: the numbers of one call are read while the next one runs."""
-        calls, running = -(-steps // program.num_steps), None
+        """As the trainer: the numbers of one call are read while the next one runs, if that may be sent so early."""
+        calls, running = -(-steps // program.num_steps), []
         for _ in range(calls):
-            before, running = running, program.call(next_items())
-            if before is not None:
-                read(before)
+            running.append(program.call(next_items()))
+            if len(running) > step_memory.calls_ahead:
+                read(running.pop(0))
+                step_memory.called()
         read(running)
         return calls * program.num_steps
 

@@ -282,6 +282,21 @@ def test_a_scanned_network_computes_the_same():
     jax.tree.map(close, outputs, run(model, unstack(params), unstack(state), image)[0])
 
 
+def test_a_scan_stores_a_blocks_input_and_what_its_convolutions_gave():
+    _, scanned, params, state, image = _pair()
+
+    def loss(params):
+        return scanned.apply(params, state, image, train=True)[0]["logits"].sum()
+
+    eqns = [eqn for eqn in jax.make_jaxpr(jax.grad(loss))(params).eqns if eqn.primitive.name == "scan"]
+    forward, backward = eqns[:3], eqns[3:]  # a loop for each stage
+    assert [eqn.params["reverse"] for eqn in eqns] == [False] * 3 + [True] * 3
+    for eqn, maps in zip(forward, ((4, 4, 16), (2, 2, 32), (1, 1, 64)), strict=True):
+        stacks = [var.aval.shape for var in eqn.outvars if len(var.aval.shape) > 4]
+        assert stacks == [(2, 2, *maps)] * 3
+    assert any(var.aval.shape == (2, 2, 4, 4, 16) for var in backward[-1].invars)
+
+
 class _Small(nn.Module):
     """A dense layer with BatchNorm, four times."""
 
