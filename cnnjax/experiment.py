@@ -37,7 +37,7 @@ from cnnjax.protocols.dense import make_dense
 from cnnjax.protocols.protocol import make_protocol, sized
 from cnnjax.sharding import divide, gather_in_training
 from cnnjax.shared import open_checkpoints
-from cnnjax.step import Dispatch, TrainStep, first_state, init_state, make_dispatch, make_train_step
+from cnnjax.step import Dispatch, TrainStep, first_state, init_state, make_dispatch, make_train_step, with_key
 from cnnjax.tasks import balanced_weights, make_task, weigh_classes
 from cnnjax.train import Plan
 from cnnjax.types import Array, Batch, Config, Dataset, Model, ModelState, Params, Split, Stream, TrainState
@@ -120,7 +120,8 @@ def build_training(
         )
     put = partial(devices.place_replicated, mesh=mesh)
     mixes = needs_partner(config.augment)
-    stream = train_stream(config, split, with_partner=mixes, put=put)
+    key = jax.random.key(config.seed)
+    stream = with_key(train_stream(config, split, with_partner=mixes, put=put), key, mesh)
     config = device_config(config, split)
     plan = make_plan(config.train, stream.num_examples / batch_size)
     image = jax.ShapeDtypeStruct((1, *split.image.shape[1:]), jnp.float32)  # one, as in check_named: a trace for all
@@ -129,7 +130,6 @@ def build_training(
     train_step, tx, schedule = build_train_step(config, trained, image, class_counts(dataset), plan)
     groups = param_groups(config, params)
     begins = training_starts(groups, steps_per_epoch=plan.steps_per_epoch, num_steps=plan.num_steps)
-    key = jax.random.key(config.seed)
     most = most_steps(stream, plan.log_every)
     steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, batch_size, most)
     _, prepare_plain = make_prepare(config.data, config.augment, len(dataset.label_names))
@@ -153,12 +153,12 @@ def build_training(
 
     def program(first_step: int) -> Dispatch:
         step, *_ = build_train_step(config, trained, image, class_counts(dataset), plan, first_step=first_step)
-        return make_dispatch(step, stream, key, mesh, steps_per_dispatch=steps, state=placed)
+        return make_dispatch(step, stream, mesh, steps_per_dispatch=steps, state=placed)
 
     shapes = jax.eval_shape(init, pixels, key)
     placed = divide(shapes, mesh, config.train.shard_params)
     abstract = jax.tree.map(lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), shapes, placed)
-    dispatch = make_dispatch(train_step, stream, key, mesh, steps_per_dispatch=steps, state=placed)
+    dispatch = make_dispatch(train_step, stream, mesh, steps_per_dispatch=steps, state=placed)
     init_from = from_start if load_start else partial(outlined(init, sharding=placed), pixels)
     later = tuple((first_step, program(first_step)) for first_step in begins[1:])
     return Training(model, plan, stream, schedule, steps, dispatch, partial(init_from, key), init_from, abstract, later)

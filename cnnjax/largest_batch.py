@@ -83,7 +83,7 @@ def _needed(parts: Parts, batch_size: int, accumulate: int | None = None) -> int
     step, *_ = build_train_step(config, training.model, image, class_counts(dataset), training.plan)
     stream = training.stream._replace(batch_size=batch_size)
     state = jax.tree.map(lambda x: x.sharding, training.abstract_state)
-    dispatch = make_dispatch(step, stream, jax.random.key(0), parts.mesh, steps_per_dispatch=steps, state=state)
+    dispatch = make_dispatch(step, stream, parts.mesh, steps_per_dispatch=steps, state=state)
     items = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((steps, batch_size, *x.shape[2:]), x.dtype), training.stream.blank(1)
     )

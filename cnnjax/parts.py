@@ -137,7 +137,7 @@ def describe(config: Config) -> str:
         ("steps", f"{format_count(plan.num_steps)} ({plan.epoch(plan.num_steps):.1f} epochs)"),
         ("steps per dispatch", format_count(steps)),
         ("memory: parameters, optimizer and averages", format_bytes(_size(training.abstract_state)[1])),
-        ("memory: data", format_bytes(_size(training.stream.arrays)[1])),
+        ("memory: data", format_bytes(_size(training.stream.arrays.data)[1])),
         (
             "memory: one step's activations and gradients",
             format_bytes(memory.temp_size_in_bytes) if memory else "not known",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -134,24 +135,42 @@ def _accumulated(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]
     return accumulated
 
 
+class Given(NamedTuple):
+    """What all calls of a run are given: the arrays of its data, and its key, so that one program serves every seed."""
+
+    data: PyTree
+    key: Array  # as numbers, jax.random.key_data
+
+
+def with_key(stream: Stream, key: Array, mesh: Mesh) -> Stream:
+    """`stream`, whose arrays are `Given` with the run's base key."""
+    numbers = devices.place_replicated(np.asarray(jax.random.key_data(key)), mesh)
+
+    def batch(arrays: Given, item: PyTree) -> Batch:
+        return stream.batch(arrays.data, item)
+
+    return stream._replace(arrays=Given(stream.arrays, numbers), batch=batch)
+
+
 Dispatch = jax.stages.Wrapped
 """Compiled `(state, arrays, items, count) -> (state, rows)`."""
 
 
 def make_dispatch(
-    train_step: TrainStep, stream: Stream, key: Array, mesh: Mesh, *, steps_per_dispatch: int, state: PyTree = None
+    train_step: TrainStep, stream: Stream, mesh: Mesh, *, steps_per_dispatch: int, state: PyTree = None
 ) -> Dispatch:
     """Compiles up to `steps_per_dispatch` steps into one call `(state, arrays, items, count) -> (state, rows)`.
 
     `items` has a leading axis of `steps_per_dispatch`, of which `count` are taken: any count runs the same
-    program, so where a run is cut into calls cannot change its numbers. `state` is donated.
+    program, so where a run is cut into calls cannot change its numbers. `state` is donated. `arrays` are those of
+    `stream`, which is one `with_key`.
 
     `state` of this function are the shardings of the state (`sharding.divide`); None: it is whole on every device.
     """
 
-    def one(state: TrainState, arrays: PyTree, item: PyTree) -> tuple[TrainState, Sums]:
+    def one(state: TrainState, arrays: Given, item: PyTree) -> tuple[TrainState, Sums]:
         batch = jax.lax.with_sharding_constraint(stream.batch(arrays, item), devices.split_rows(mesh))
-        return train_step(state, batch, key)
+        return train_step(state, batch, jax.random.wrap_key_data(arrays.key))
 
     everywhere = devices.replicated(mesh)
     many = repeated(one, steps_per_dispatch)

@@ -86,6 +86,18 @@ def test_one_compilation_serves_every_call(tiny):
     assert parts.dispatch._cache_size() == 1  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_seeds_draw_their_own_numbers_by_one_program(tiny):
+    options = ("model.dropout_rate=0.3", "augment.shift=2", "train.steps_per_dispatch=2")
+    programs, ends = set(), []
+    for seed in (0, 1):
+        parts = training(tiny(*options, f"seed={seed}"))
+        items = training(tiny(*options)).stream.items(0, 2)  # the same pictures and the same start for both
+        begun = parts.init_from(jax.random.key(5))
+        programs.add(parts.dispatch.lower(begun, parts.stream.arrays, items, 2).as_text())
+        ends.append(parts.dispatch(begun, parts.stream.arrays, items, 2)[0].params)
+    assert len(programs) == 1 and not same_bits(*ends)
+
+
 def test_two_devices_train_as_one(tiny):
     config = tiny("model.dropout_rate=0.3", "augment.shift=2", "augment.mixup=0.4")
     one, one_losses = take(config, [2, 2, 2])
