@@ -11,10 +11,9 @@ The price is rounding: in float32 about 1e-5 of the largest result, where a dire
 `CNNJAX_WINOGRAD=0` in the environment leaves it out.
 """
 
-import functools
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -145,7 +144,7 @@ def _combine(matrix: np.ndarray, parts: Sequence[Array] | Array) -> list[Array]:
 def _sum(terms: Sequence[tuple[float, Array]]) -> Array:
     # By jax.lax: there are hundreds of these sums, and what jax.numpy adds to each would be a tenth of a start.
     scaled = (part if factor == 1 else jax.lax.mul(part, part.dtype.type(factor)) for factor, part in terms)
-    return functools.reduce(jax.lax.add, scaled)
+    return reduce(jax.lax.add, scaled)
 
 
 def _stack(parts: Sequence[Array], axis: int = 0) -> Array:
