@@ -89,14 +89,14 @@ def _walk(program: Any, inputs: Sequence[Value], place: _Place, tape: _Tape, tur
     for eqn in jaxpr.eqns:
         name, operands, local = eqn.primitive.name, [read(atom) for atom in eqn.invars], _names(eqn)
         callee = _callee(eqn) if name not in _CONTROL else None
-        whole = turn if callee is not None and not local else None  # the body in a call of its own, as remat makes
-        if turn is not None and whole is None:
+        below = turn if callee is not None and not local else None  # the body is a call, as remat makes: its turn
+        if turn is not None and below is None:
             local = (*heads, turn, *local[skip:]) if len(heads) == 1 else (turn, *local)
         inner = place._replace(scope=(*place.scope, *local), eqns=(*place.eqns, eqn))
         if name in _CONTROL:
             results = _CONTROL[name](eqn, operands, inner, tape)
         elif callee is not None:
-            results = _walk(callee, operands, inner, tape, whole)
+            results = _walk(callee, operands, inner, tape, below)
         else:
             results = [tape.value(var.aval, _arguments(operands)) for var in eqn.outvars]
             tape.steps.append(Step(name, eqn.params, tuple(operands), tuple(results), *inner))

@@ -17,11 +17,9 @@ from cnnjax.errors import UsageError
 from cnnjax.types import Array, PyTree
 
 _RUN = re.compile(r"(.*\D)(\d+)-(\d+)")
-
-
 # What a turn's backward pass finds stored; the rest, one number for another, is computed again from it.
-_STORED = ("conv_general_dilated", "dot_general", "reduce_sum", "reduce_max", "reduce_window_max", "reduce_window_sum")
-_STORED += ("cond", "while", "scan", "random_bits")
+_SUMS = ("reduce_sum", "reduce_max", "reduce_window_max", "reduce_window_sum")
+_STORED = ("conv_general_dilated", "dot_general", *_SUMS, "cond", "while", "scan", "random_bits")
 
 
 def run_name(name: str, first: int, last: int) -> str:
