@@ -37,10 +37,19 @@ from cnnjax.protocols.dense import make_dense
 from cnnjax.protocols.protocol import make_protocol, sized
 from cnnjax.sharding import divide, gather_in_training
 from cnnjax.shared import open_checkpoints
-from cnnjax.step import Dispatch, TrainStep, first_state, init_state, make_dispatch, make_train_step, with_key
+from cnnjax.step import (
+    Dispatch,
+    TrainStep,
+    first_state,
+    init_state,
+    make_dispatch,
+    make_stream_step,
+    make_train_step,
+    with_key,
+)
 from cnnjax.tasks import balanced_weights, make_task, weigh_classes
 from cnnjax.train import Plan
-from cnnjax.types import Array, Batch, Config, Dataset, Model, ModelState, Params, Split, Stream, TrainState
+from cnnjax.types import Array, Batch, Config, Dataset, Model, ModelState, Params, PyTree, Split, Stream, TrainState
 from cnnjax.workdir import DatasetInfo, dataset_info
 
 LoadSplit = Callable[[Config], Split]
@@ -131,7 +140,6 @@ def build_training(
     groups = param_groups(config, params)
     begins = training_starts(groups, steps_per_epoch=plan.steps_per_epoch, num_steps=plan.num_steps)
     most = most_steps(stream, plan.log_every)
-    steps = config.train.steps_per_dispatch or _steps_per_dispatch(model, image, batch_size, most)
     _, prepare_plain = make_prepare(config.data, config.augment, len(dataset.label_names))
     pixels = None if model.init_from_data is None else _init_images(split)
     kept = {"ema": config.train.ema_decay > 0, "lookahead": config.optimizer.lookahead > 0}
@@ -151,14 +159,19 @@ def build_training(
         begun = jax.jit(partial(first_state, tx=own, **kept), out_shardings=placed)
         return begun(*devices.place_replicated((start.params, start.model_state), mesh))
 
-    def program(first_step: int) -> Dispatch:
-        step, *_ = build_train_step(config, trained, image, class_counts(dataset), plan, first_step=first_step)
-        return make_dispatch(step, stream, mesh, steps_per_dispatch=steps, state=placed)
-
     shapes = jax.eval_shape(init, pixels, key)
     placed = divide(shapes, mesh, config.train.shard_params)
     abstract = jax.tree.map(lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), shapes, placed)
-    dispatch = make_dispatch(train_step, stream, mesh, steps_per_dispatch=steps, state=placed)
+    step = make_stream_step(train_step, stream, mesh)
+    everywhere = devices.replicated(mesh)
+    item = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=everywhere), stream.blank(1))
+    steps = config.train.steps_per_dispatch or _steps_per_dispatch(step, (abstract, stream.arrays, item), most)
+
+    def program(first_step: int) -> Dispatch:
+        later, *_ = build_train_step(config, trained, image, class_counts(dataset), plan, first_step=first_step)
+        return make_dispatch(make_stream_step(later, stream, mesh), mesh, steps_per_dispatch=steps, state=placed)
+
+    dispatch = make_dispatch(step, mesh, steps_per_dispatch=steps, state=placed)
     init_from = from_start if load_start else partial(outlined(init, sharding=placed), pixels)
     later = tuple((first_step, program(first_step)) for first_step in begins[1:])
     return Training(model, plan, stream, schedule, steps, dispatch, partial(init_from, key), init_from, abstract, later)
@@ -354,7 +367,7 @@ _STEPS_WORK = 10**10  # multiply-adds of a call of several steps on a CPU: half 
 _FEWEST_STEPS = 8  # with fewer in a call hardly anything is saved
 
 
-def _steps_per_dispatch(model: Model, image: Any, batch_size: int, log_every: int) -> int:
+def _steps_per_dispatch(step: Callable[..., Any], arguments: Sequence[PyTree], log_every: int) -> int:
     """Many steps in a call save the host's time, which is most of it where a network is small.
 
     On a CPU large networks take one, so that a signal, and the bar, need not wait for long; and so do those that call
@@ -363,12 +376,9 @@ def _steps_per_dispatch(model: Model, image: Any, batch_size: int, log_every: in
     """
     if jax.default_backend() != "cpu":
         return log_every
-    key = jax.random.key(0)
-    params, model_state = jax.eval_shape(model.init, key, image)
-    batch = jax.ShapeDtypeStruct((batch_size, *image.shape[1:]), image.dtype)
-    traced = trace(lambda *args: model.apply(*args[:3], train=True, key=args[3]), params, model_state, batch, key)
+    traced = trace(step, *arguments)  # as the call that is compiled later: jax traces it once for both
     if any(eqn.primitive is jax.lax.conv_general_dilated_p for step in traced.steps for eqn in step.eqns):
         return 1
-    work = 3 * sum(macs(step) * step.times for step in traced.steps)  # the backward pass costs twice the forward one
+    work = sum(macs(step) * step.times for step in traced.steps)
     steps = min(log_every, _STEPS_WORK // max(work, 1))
     return steps if steps >= min(_FEWEST_STEPS, log_every) else 1

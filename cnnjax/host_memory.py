@@ -88,12 +88,12 @@ class StepMemory:
     large, no call is sent ahead, and what is free goes back to the kernel if more is resident than one block explains.
 
     Args:
-      compiled: the program, `jax.stages.Compiled`.
+      analysis: of the program, `jax.stages.Compiled.memory_analysis()`.
     """
 
-    def __init__(self, compiled: Any) -> None:
-        analysis = compiled.memory_analysis() if jax.default_backend() == "cpu" and keep_freed_memory() else None
-        block = analysis.temp_size_in_bytes * jax.local_device_count() if analysis else 0
+    def __init__(self, analysis: Any) -> None:
+        kept = jax.default_backend() == "cpu" and keep_freed_memory()
+        block = analysis.temp_size_in_bytes * jax.local_device_count() if analysis and kept else 0
         self._block = block if block >= _LARGE_BLOCK else 0
         self._most: float | None = None  # bytes that may be resident
 

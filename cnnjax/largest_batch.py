@@ -14,7 +14,7 @@ from cnnjax import memory
 from cnnjax.experiment import build_train_step, class_counts
 from cnnjax.memory import TooLarge
 from cnnjax.parts import Parts
-from cnnjax.step import make_dispatch
+from cnnjax.step import make_dispatch, make_stream_step
 from cnnjax.types import Config
 
 ROOM = 0.95
@@ -83,11 +83,12 @@ def _needed(parts: Parts, batch_size: int, accumulate: int | None = None) -> int
     step, *_ = build_train_step(config, training.model, image, class_counts(dataset), training.plan)
     stream = training.stream._replace(batch_size=batch_size)
     state = jax.tree.map(lambda x: x.sharding, training.abstract_state)
-    dispatch = make_dispatch(step, stream, parts.mesh, steps_per_dispatch=steps, state=state)
+    step = make_stream_step(step, stream, parts.mesh)
+    dispatch = make_dispatch(step, parts.mesh, steps_per_dispatch=steps, state=state)
     items = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((steps, batch_size, *x.shape[2:]), x.dtype), training.stream.blank(1)
     )
     compiled = dispatch.lower(training.abstract_state, stream.arrays, items, np.int32(steps)).compile()
-    needed = memory.needed_bytes(compiled, (training.abstract_state, stream.arrays))
+    needed = memory.needed_bytes(compiled.memory_analysis(), (training.abstract_state, stream.arrays))
     assert needed is not None  # a backend that says what is free says this, too
     return needed

@@ -20,17 +20,17 @@ class TooLarge(UsageError):
     """What is to be computed does not fit into the memory."""
 
 
-def check_fits(compiled: Any, resident: PyTree, others: Sequence[PyTree], config: Config, size: int = 1) -> None:
+def check_fits(analysis: Any, resident: PyTree, others: Sequence[PyTree], config: Config, size: int = 1) -> None:
     """Raises TooLarge when the device has less memory free than the compiled step of the networks needs.
 
     Args:
-      compiled: the step, `jax.stages.Compiled`.
+      analysis: of the step, `jax.stages.Compiled.memory_analysis()`.
       resident: its arguments that lie on the device already, the data.
       others: states of networks that wait for their turn.
       config: of one of the networks.
       size: how many the program trains.
     """
-    needed, free = needed_bytes(compiled, resident), free_bytes()
+    needed, free = needed_bytes(analysis, resident), free_bytes()
     size += len(others)
     if needed is not None and free is not None and (needed := needed + _bytes(others)) > free:
         raise TooLarge(
@@ -40,9 +40,9 @@ def check_fits(compiled: Any, resident: PyTree, others: Sequence[PyTree], config
         )
 
 
-def check_step(compiled: Any, resident: PyTree) -> None:
+def check_step(analysis: Any, resident: PyTree) -> None:
     """Raises TooLarge when a compiled step needs more memory beside its `resident` arguments than is free."""
-    needed, free = needed_bytes(compiled, resident), free_bytes()
+    needed, free = needed_bytes(analysis, resident), free_bytes()
     if needed is not None and free is not None and needed > free:
         raise TooLarge(f"a step needs {format_bytes(needed)} of memory, and {format_bytes(free)} are free")
 
@@ -58,9 +58,11 @@ def exhaustion_told() -> Iterator[None]:
         raise TooLarge(f"the {jax.default_backend().upper()}'s memory is exhausted") from error
 
 
-def needed_bytes(compiled: Any, resident: PyTree) -> int | None:
-    """What a program takes on a device beside arguments that lie there already; None when it is not known."""
-    analysis = compiled.memory_analysis()
+def needed_bytes(analysis: Any, resident: PyTree) -> int | None:
+    """What a program takes on a device beside arguments that lie there already; None when it is not known.
+
+    `analysis` is the program's `memory_analysis()`, which takes a quarter of a second where a network is deep.
+    """
     if analysis is None:
         return None
     lying = _bytes(resident)

@@ -29,6 +29,7 @@ from cnnjax.experiment import (
 )
 from cnnjax.models.check import check_named
 from cnnjax.report.table import format_bytes, format_count, format_table
+from cnnjax.train import blank_arguments
 from cnnjax.transfer.start import Origin, read_origin
 from cnnjax.types import Array, Config, Dataset, Split, TrainState
 
@@ -88,9 +89,8 @@ def build(config: Config) -> Parts:
         begin = partial(_begin, origin)
     training = build_training(config, model, dataset, mesh, begin)
     # A task that does not fit the network is told now; jit keeps the trace for the first step.
-    steps = training.steps_per_dispatch
-    items = training.stream.blank(steps)
-    jax.eval_shape(training.dispatch, training.abstract_state, training.stream.arrays, items, steps)
+    arguments = blank_arguments(training.abstract_state, training.stream, training.steps_per_dispatch)
+    jax.eval_shape(training.dispatch, training.abstract_state, training.stream.arrays, *arguments)
     return Parts(config, mesh, dataset, training, evaluators, testers, loads, origin)
 
 

@@ -152,28 +152,36 @@ def with_key(stream: Stream, key: Array, mesh: Mesh) -> Stream:
     return stream._replace(arrays=Given(stream.arrays, numbers), batch=batch)
 
 
+StreamStep = Callable[[TrainState, Given, PyTree], tuple[TrainState, Sums]]
+
+
+def make_stream_step(train_step: TrainStep, stream: Stream, mesh: Mesh) -> StreamStep:
+    """`step(state, arrays, item) -> (state, sums)`: a training step on an item of `stream`, which is one `with_key`.
+
+    It is traced once for all who ask with arrays on `mesh` of the same shapes.
+    """
+
+    def step(state: TrainState, arrays: Given, item: PyTree) -> tuple[TrainState, Sums]:
+        batch = jax.lax.with_sharding_constraint(stream.batch(arrays, item), devices.split_rows(mesh))
+        return train_step(state, batch, jax.random.wrap_key_data(arrays.key))
+
+    return jax.jit(step, inline=True)
+
+
 Dispatch = jax.stages.Wrapped
 """Compiled `(state, arrays, items, count) -> (state, rows)`."""
 
 
-def make_dispatch(
-    train_step: TrainStep, stream: Stream, mesh: Mesh, *, steps_per_dispatch: int, state: PyTree = None
-) -> Dispatch:
+def make_dispatch(step: StreamStep, mesh: Mesh, *, steps_per_dispatch: int, state: PyTree = None) -> Dispatch:
     """Compiles up to `steps_per_dispatch` steps into one call `(state, arrays, items, count) -> (state, rows)`.
 
     `items` has a leading axis of `steps_per_dispatch`, of which `count` are taken: any count runs the same
-    program, so where a run is cut into calls cannot change its numbers. `state` is donated. `arrays` are those of
-    `stream`, which is one `with_key`.
+    program, so where a run is cut into calls cannot change its numbers. `state` is donated.
 
     `state` of this function are the shardings of the state (`sharding.divide`); None: it is whole on every device.
     """
-
-    def one(state: TrainState, arrays: Given, item: PyTree) -> tuple[TrainState, Sums]:
-        batch = jax.lax.with_sharding_constraint(stream.batch(arrays, item), devices.split_rows(mesh))
-        return train_step(state, batch, jax.random.wrap_key_data(arrays.key))
-
     everywhere = devices.replicated(mesh)
-    many = repeated(one, steps_per_dispatch)
+    many = repeated(step, steps_per_dispatch)
     return jax.jit(many, donate_argnums=0, out_shardings=(everywhere if state is None else state, everywhere))
 
 

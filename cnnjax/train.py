@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cnnjax import devices, processes
+from cnnjax import devices, processes, read_ahead
 from cnnjax.errors import Diverged
 from cnnjax.host_memory import StepMemory, compiling
 from cnnjax.members import Crew, Member
@@ -139,11 +139,18 @@ def compile_dispatch(
       TooLarge: they need more memory than is free.
     """
     start = time.perf_counter()
-    arguments = _placed(stream.blank(steps_per_dispatch), steps_per_dispatch, state, stream)
+    arguments = blank_arguments(state, stream, steps_per_dispatch)
     with compiling():
         compiled = dispatch.lower(state, stream.arrays, *arguments).compile()
-    check_step(compiled, (state, stream.arrays))
-    return time.perf_counter() - start, StepMemory(compiled)
+    read_ahead.end()
+    analysis = compiled.memory_analysis()
+    check_step(analysis, (state, stream.arrays))
+    return time.perf_counter() - start, StepMemory(analysis)
+
+
+def blank_arguments(state: TrainState, stream: Stream, length: int) -> tuple[PyTree, Array]:
+    """(items, count) as a call takes them, to trace or compile it; `state` may be abstract."""
+    return _placed(stream.blank(length), length, state, stream)
 
 
 def call_arguments(state: TrainState, stream: Stream, step: int, count: int, length: int) -> tuple[PyTree, Array]:

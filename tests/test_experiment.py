@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is chosen for a network where the config leaves it open."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
 from cnnjax.errors import UsageError
 from cnnjax.experiment import _steps_per_dispatch, make_plan
 from cnnjax.models import get_model
-from cnnjax.types import Model
+from cnnjax.step import init_state, make_train_step
+from cnnjax.tasks import classification
+from cnnjax.types import Batch, Model
 
 
 def by_lax(*, num_classes: int) -> Model:
@@ -38,9 +43,14 @@ def by_lax(*, num_classes: int) -> Model:
     ids=["mlp", "lenet5", "large batch", "resnet", "lax"],
 )
 def test_small_networks_take_many_steps_in_a_call_on_a_cpu(model, batch: int, steps: int):
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3 if steps == 1 else 1), jnp.float32)
-    assert _steps_per_dispatch(model, image, batch, 50) == steps
-    assert _steps_per_dispatch(model, image, batch, 1) == 1
+    tx, key = optax.sgd(0.1), jax.random.key(0)
+    images: Any = jax.ShapeDtypeStruct((batch, 32, 32, 3 if steps == 1 else 1), jnp.float32)
+    numbers: Any = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    state = jax.eval_shape(lambda: init_state(model, tx, jnp.zeros((1, *images.shape[1:])), key, ema=False))
+    step = make_train_step(model, classification(), tx, lambda key, batch: batch)
+    arguments = state, Batch(image=images, label=numbers, mask=numbers), key
+    assert _steps_per_dispatch(step, arguments, 50) == steps
+    assert _steps_per_dispatch(step, arguments, 1) == 1
 
 
 @pytest.mark.parametrize("every", [1e-9, 1e-3])

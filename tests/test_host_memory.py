@@ -111,7 +111,7 @@ libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 def program(size):
     analysis = SimpleNamespace(temp_size_in_bytes=size // jax.local_device_count())
-    return StepMemory(SimpleNamespace(memory_analysis=lambda: analysis))
+    return StepMemory(analysis)
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 memory, before, trimmed = program(2**27), resident(), 0

@@ -10,7 +10,7 @@ LAYERS = (
     ("types", "errors", "host_memory"),
     ("jsonfile",),
     ("patterns", "param_groups", "ssim", "processes"),
-    ("stopping",),
+    ("stopping", "read_ahead"),
     ("config_json",),
     (
         "config",

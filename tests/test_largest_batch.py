@@ -41,7 +41,7 @@ def needed(config) -> int:
     training = build(config).training
     steps = training.steps_per_dispatch
     arguments = training.abstract_state, training.stream.arrays, training.stream.items(0, steps), steps
-    found = memory.needed_bytes(training.dispatch.lower(*arguments).compile(), arguments[:2])
+    found = memory.needed_bytes(training.dispatch.lower(*arguments).compile().memory_analysis(), arguments[:2])
     assert found is not None
     return found
 

@@ -40,14 +40,14 @@ def test_the_devices_of_a_cpu_share_its_memory(monkeypatch):
 
 def test_a_step_is_refused_when_it_needs_more_than_is_free(monkeypatch):
     arrays = jnp.ones(1000)
-    compiled = jax.jit(lambda x: (jnp.sort(x), x[0])).lower(arrays).compile()
-    needed = memory.needed_bytes(compiled, arrays)
+    analysis = jax.jit(lambda x: (jnp.sort(x), x[0])).lower(arrays).compile().memory_analysis()
+    needed = memory.needed_bytes(analysis, arrays)
     assert needed is not None and 4000 <= needed < 9000  # the argument itself lies there already
     monkeypatch.setattr(memory, "free_bytes", lambda: needed)
-    memory.check_step(compiled, arrays)
+    memory.check_step(analysis, arrays)
     monkeypatch.setattr(memory, "free_bytes", lambda: needed - 1)
     with pytest.raises(TooLarge, match=r"^a step needs .* KiB of memory, and .* KiB are free$"):
-        memory.check_step(compiled, arrays)
+        memory.check_step(analysis, arrays)
 
 
 def test_an_accelerators_complaint_is_told_and_other_errors_stay():

@@ -9,12 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from cnnjax import train
+from cnnjax import experiment, train
 from cnnjax.data import load_dataset
 from cnnjax.devices import make_mesh
 from cnnjax.experiment import build_model, build_training
 from cnnjax.host_memory import StepMemory
 from cnnjax.members import Member
+from cnnjax.parts import build
 from cnnjax.report.log import read_metrics
 from cnnjax.training_run import train_run
 
@@ -66,6 +67,25 @@ class Calls(NamedTuple):
 
     def __call__(self, *arguments: Any) -> Any:
         return self.call(*arguments)
+
+
+@pytest.mark.parametrize("steps", [0, 2])  # 0: chosen by what a step costs, which is seen from its trace
+def test_the_step_is_traced_once_for_all_that_precedes_the_first(tiny, monkeypatch, steps):
+    traced, make = [], experiment.make_train_step
+
+    def make_counted(*args: Any, **options: Any) -> Any:
+        train_step = make(*args, **options)
+
+        def counted(*args: Any) -> Any:
+            traced.append(args)
+            return train_step(*args)
+
+        return counted
+
+    monkeypatch.setattr(experiment, "make_train_step", make_counted)
+    training = build(tiny(f"train.steps_per_dispatch={steps}")).training
+    train.compile_dispatch(training.dispatch, training.init(), training.stream, training.steps_per_dispatch)
+    assert len(traced) == 1
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def make_side(name: str, mode: str, config: Config, model: Model, dataset: Datas
     else:
         raise UsageError(unknown("mode", mode, MODES))
     compiled, seconds, cached = _compile(program.lowered)
-    step_memory = StepMemory(compiled)
+    memory = compiled.memory_analysis()
+    step_memory = StepMemory(memory)
     # The trainer reads the numbers of every step; what inference puts out stays on the device.
     read = jax.device_get if mode == "train" else jax.block_until_ready
     position = 0
@@ -107,7 +108,6 @@ def make_side(name: str, mode: str, config: Config, model: Model, dataset: Datas
                 rows.append((data, min(host, whole), compute, preparing))
         return Split(*(statistics.median(column) / program.num_steps for column in zip(*rows, strict=True)))
 
-    memory = compiled.memory_analysis()
     temp, arguments = (memory.temp_size_in_bytes, memory.argument_size_in_bytes) if memory else (None, None)
     return Side(name, stream.batch_size, run, seconds, split, temp, arguments, cached)
 

@@ -93,17 +93,20 @@ def child() -> None:
 
     import jax
 
-    from cnnjax import devices
-    from cnnjax.bench.subject import load_pictures
+    from cnnjax import devices, read_ahead
     from cnnjax.config import load_config
+
+    config = load_config(start.config, start.overrides)
+    devices.use_compilation_cache()
+    devices.set_up(config.train)
+    read_ahead.begin(config)  # as a run does
+
+    from cnnjax.bench.subject import load_pictures
     from cnnjax.experiment import build_model, build_training
     from cnnjax.models.check import check_named
     from cnnjax.train import call_arguments, compile_dispatch
 
     moments = [time.time()]
-    devices.use_compilation_cache()
-    config = load_config(start.config, start.overrides)
-    devices.set_up(config.train)
     dataset, _ = load_pictures(config, start.synthetic, start.image, start.num_classes)
     moments.append(time.time())
     num_classes = len(dataset.label_names)

@@ -31,6 +31,13 @@ def run(args: argparse.Namespace) -> int:
     if not args.workdir and not args.dry_run:
         raise UsageError("no workdir given; add --workdir=runs/NAME, the folder that the run writes to")
 
+    from cnnjax import devices, read_ahead
+
+    if not args.dry_run:
+        devices.use_compilation_cache()
+        devices.set_up(config.train)
+        read_ahead.begin(config)  # before the rest is imported, too
+
     from cnnjax import parts, training_run
     from cnnjax.ensemble.configs import is_ensemble, member_configs
     from cnnjax.ensemble.cross_validation import is_divided, train_folds

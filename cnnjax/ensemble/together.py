@@ -107,13 +107,15 @@ def build_together(parts: Parts, configs: Sequence[Config], way: str) -> Togethe
     if way == "turns":
         dispatch = _Turns(many, everywhere)
         states = [training.abstract_state] * size
-        check_fits(dispatch.lower(states, stream.arrays, items, count).compile(), stream.arrays, states[1:], config)
+        compiled = dispatch.lower(states, stream.arrays, items, count).compile()
+        check_fits(compiled.memory_analysis(), stream.arrays, states[1:], config)
         return Together(dispatch, stream, init, list, lambda i, state: state[i], lambda i, rows: rows[i])
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype, sharding=placed), training.abstract_state
     )
     jitted = jax.jit(many, donate_argnums=0, out_shardings=(placed, placed))
-    check_fits(jitted.lower(abstract, stream.arrays, items, count).compile(), stream.arrays, [], config, size)
+    compiled = jitted.lower(abstract, stream.arrays, items, count).compile()
+    check_fits(compiled.memory_analysis(), stream.arrays, [], config, size)
 
     @functools.partial(jax.jit, out_shardings=placed)
     def stack(states: Sequence[TrainState]) -> TrainState:

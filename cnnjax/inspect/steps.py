@@ -75,12 +75,17 @@ def effects(step: Step) -> frozenset[Any]:
 
 
 def macs(step: Step) -> int:
-    """Multiply-adds of one run of a convolution or matrix product; 0 for anything else.
+    """Multiply-adds of one run of a convolution, its gradients or a matrix product; 0 for anything else.
 
     Products with padding count, as in the papers; products with the holes of a dilated input (a transposed
     convolution) do not.
     """
     out = step.outputs[0].shape
+    if step.primitive == "conv_input_gradient":  # of [B,H',W',F] and [h,w,C,F]
+        gradient, kernel = (value.shape for value in step.inputs)
+        return math.prod(gradient) * math.prod(kernel[:-1])
+    if step.primitive == "conv_kernel_gradient":  # of [B,H,W,C] and [B,H',W',F]
+        return math.prod(step.inputs[1].shape) * math.prod(out[:-1])
     if step.primitive == "dot_general":
         (contracted, _), _ = step.params["dimension_numbers"]
         return math.prod(out) * math.prod(step.inputs[0].shape[i] for i in contracted)

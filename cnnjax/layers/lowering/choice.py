@@ -30,7 +30,7 @@ def choose_forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype)
     """Of x [B,H,W,C] and kernel [h,w,C/groups,F], where nothing is differentiated."""
     little = all(n <= most for n, most in zip((x[0], *kernel[-2:]), _LITTLE, strict=True))
     spared = little and geometry.groups == 1 and dtype == np.float32
-    return _forward(x, kernel, geometry, dtype, library=onednn.takes(dtype) and not spared)
+    return _forward(x, kernel, geometry, dtype, library=not spared and onednn.takes(dtype))
 
 
 def choose_trained_forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype) -> Way:
@@ -81,7 +81,7 @@ def _forward(x: Shape, kernel: Shape, geometry: Geometry, dtype: np.dtype, *, li
 
 def _library_trains(geometry: Geometry, dtype: np.dtype) -> bool:
     """Whether oneDNN takes part in training: where XLA is many times slower."""
-    return onednn.takes(dtype) and (geometry.groups > 1 or dtype != np.float32)
+    return (geometry.groups > 1 or dtype != np.float32) and onednn.takes(dtype)
 
 
 def _deep_enough(geometry: Geometry) -> int:

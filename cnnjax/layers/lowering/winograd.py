@@ -138,7 +138,8 @@ def _side_by_side(parts: Sequence[Array], axis: int) -> Array:
 
 def _combine(matrix: np.ndarray, parts: Sequence[Array] | Array) -> list[Array]:
     """The sums that a matrix [M,N] makes of N arrays, without the terms that are nothing."""
-    return [_sum([(float(c), part) for c, part in zip(row, parts, strict=True) if c]) for row in matrix]
+    slices = list(parts)  # of an array: once, not for each row
+    return [_sum([(float(c), part) for c, part in zip(row, slices, strict=True) if c]) for row in matrix]
 
 
 def _sum(terms: Sequence[tuple[float, Array]]) -> Array:
