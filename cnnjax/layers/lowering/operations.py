@@ -164,16 +164,13 @@ def _lower_cpu(kind: Kind, ctx: Any, first: Any, second: Any, **params: Any) -> 
     geometry = _read_geometry(shapes, params)
     way = _CHOICES[kind](shapes[0][-4:], shapes[1][-4:], geometry, ctx.avals_in[0].dtype)
 
-    # One function for all layers of a shape: traced, lowered and hashed once.
-    return mlir.lower_fun(partial(_computed, way=way, geometry=geometry), multiple_results=False)(ctx, first, second)
+    def compute(first: Array, second: Array) -> Array:
+        if first.ndim == 4:
+            return way(first, second, geometry)
+        # One member after the other: their kernels differ, so that no larger product is to be had.
+        return jax.lax.map(lambda pair: way(pair[0], pair[1], geometry), (first, second))
 
-
-@partial(jax.jit, static_argnames=("way", "geometry"))
-def _computed(first: Array, second: Array, *, way: Way, geometry: Geometry) -> Array:
-    if first.ndim == 4:
-        return way(first, second, geometry)
-    # One member after the other: their kernels differ, so that no larger product is to be had.
-    return jax.lax.map(lambda pair: way(pair[0], pair[1], geometry), (first, second))
+    return mlir.lower_fun(compute, multiple_results=False)(ctx, first, second)
 
 
 def _make(kind: Kind, members: bool) -> Primitive:
