@@ -114,7 +114,7 @@ def child() -> None:
     check_named(model, dataset.splits["train"].image.shape[1:], num_classes, name=config.model.name)  # as a run does
     training = build_training(config, model, dataset, devices.make_mesh())
     moments.append(time.time())
-    state = training.init()  # as a run does: the numbers are drawn while the step is traced
+    state = training.init()  # as a run does: the numbers are drawn while the step is lowered
     moments.append(time.time())
     steps, stream = training.steps_per_dispatch, training.stream
     compile_dispatch(training.dispatch, state, stream, steps)
