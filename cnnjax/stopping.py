@@ -63,6 +63,8 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         taken = (signal.SIGINT,) if processes.several() else SIGNALS
         self._before = {number: signal.signal(number, self._handle) for number in taken}
+        earlier = [handler.received for handler in self._before.values() if isinstance(handler, _AtOnce)]
+        self.received = next(filter(None, earlier), None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,11 +111,34 @@ class StopSignals:
             raise _CutShort
 
 
+class _AtOnce:
+    """Cuts short what a signal finds, and remembers it.
+
+    What is raised may be lost where the signal comes: in a destructor, or in a library that goes on after any error.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self.noticed = threading.Event()
+        self.waits = False  # `held_back`
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        self.received = signal.Signals(number).name
+        if not self.waits:
+            self.cut()
+
+    def cut(self) -> None:
+        """Raises."""
+        self.noticed.set()
+        raise _CutShort
+
+
 @contextlib.contextmanager
 def stopping_at_once() -> Iterator[None]:
     """While entered, and no StopSignals are, a signal raises Stop: between its steps a run has nothing to save.
 
-    Where Python cannot raise because it waits for the compiler, the process ends by itself after PATIENCE.
+    Where Python cannot raise because it waits for the compiler, the process ends by itself after PATIENCE. Where what
+    is raised is lost, the run stops when it comes to its steps: StopSignals know of the signal.
     Several processes come to their next step first: they stop together.
     """
     if (
@@ -121,15 +146,11 @@ def stopping_at_once() -> Iterator[None]:
     ):  # where Python takes no signals
         yield
         return
-    noticed = threading.Event()
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        noticed.set()
-        raise Stop(None, signal.Signals(number).name)
+    handle = _AtOnce()
 
     def watch() -> None:
         while number := os.read(reading, 1)[0]:
-            if signal.getsignal(number) is handle and not noticed.wait(PATIENCE):
+            if signal.getsignal(number) is handle and not handle.noticed.wait(PATIENCE):
                 _end(Stop(None, signal.Signals(number).name))
 
     reading, writing = os.pipe()
@@ -140,6 +161,12 @@ def stopping_at_once() -> Iterator[None]:
     watcher.start()
     try:
         yield
+    except Stop:
+        raise
+    except BaseException as error:  # of the signal's, a library may have made an error of its own
+        if handle.received is None:
+            raise
+        raise Stop(None, handle.received) from error
     finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
@@ -148,6 +175,26 @@ def stopping_at_once() -> Iterator[None]:
         watcher.join()
         os.close(reading)
         os.close(writing)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Within `stopping_at_once`, a signal waits until it is left, or for PATIENCE, when the process ends.
+
+    For imports and the start of a backend: libraries of C++ may crash, or hang at the end, where an exception cuts them
+    short.
+    """
+    handle = signal.getsignal(signal.SIGINT)
+    if not isinstance(handle, _AtOnce):
+        yield
+        return
+    handle.waits = True
+    try:
+        yield
+    finally:
+        handle.waits = False
+    if handle.received:
+        handle.cut()
 
 
 def _end(stop: Stop) -> None:

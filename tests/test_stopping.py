@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ import time
 
 import pytest
 
-from cnnjax.stopping import Stop, StopSignals, stopping_at_once
+from cnnjax.stopping import Stop, StopSignals, held_back, stopping_at_once
 
 
 def ask(number: int = signal.SIGTERM) -> None:
@@ -59,6 +60,45 @@ def test_between_steps_a_signal_ends_the_run_and_the_handlers_come_back():
         ask()
     assert caught.value.exit_code == 143 and "SIGTERM between steps" in caught.value.told()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_is_not_lost_in_a_library_that_goes_on_after_errors():
+    with pytest.raises(Stop), stopping_at_once(), contextlib.suppress(Exception):
+        ask()
+
+
+def test_a_signal_whose_exception_is_lost_stops_the_run_when_it_comes_to_its_steps():
+    with stopping_at_once():
+        with contextlib.suppress(BaseException):
+            ask()
+        with StopSignals() as stop:
+            assert stop.received == "SIGTERM"
+    with stopping_at_once(), StopSignals() as stop:
+        assert stop.received is None
+
+
+def test_an_error_that_a_signal_has_become_is_told_as_the_signal():
+    def as_a_library_does() -> None:
+        try:
+            ask()
+        except BaseException as error:
+            raise ImportError("half imported") from error
+
+    with pytest.raises(Stop) as caught, stopping_at_once():
+        as_a_library_does()
+    assert caught.value.exit_code == 143
+    with pytest.raises(ImportError), stopping_at_once():
+        raise ImportError("of another cause")
+
+
+def test_a_signal_that_is_held_back_comes_afterwards():
+    done = []
+    with pytest.raises(Stop), stopping_at_once():
+        with held_back():
+            ask()
+            done.append("imported")
+        done.append("went on")
+    assert done == ["imported"]
 
 
 WAITING = """

@@ -25,46 +25,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; 0 when the run is complete, 128 + the signal's number when a signal stopped it."""
+    from cnnjax.stopping import Stop, stopping_at_once
+
+    try:
+        with stopping_at_once():  # before the imports, which take a second
+            told = _trained(args)
+    except Stop as stop:
+        if processes.is_first():
+            print(stop.told(), file=sys.stderr)
+        return stop.exit_code
+    if processes.is_first():
+        print(told)
+    return 0
+
+
+def _trained(args: argparse.Namespace) -> str:
+    """Trains, or only describes the run; what is to be told of it."""
     from cnnjax.config import load_config
 
     config = load_config(args.config, args.overrides)
     if not args.workdir and not args.dry_run:
         raise UsageError("no workdir given; add --workdir=runs/NAME, the folder that the run writes to")
 
-    from cnnjax import devices, read_ahead
+    from cnnjax.stopping import held_back
 
-    if not args.dry_run:
-        devices.use_compilation_cache()
-        devices.set_up(config.train)
-        read_ahead.begin(config)  # before the rest is imported, too
+    with held_back():
+        from cnnjax import devices, read_ahead
 
-    from cnnjax import parts, training_run
-    from cnnjax.ensemble.configs import is_ensemble, member_configs
-    from cnnjax.ensemble.cross_validation import is_divided, train_folds
-    from cnnjax.ensemble.ensemble_run import train_ensemble
-    from cnnjax.stopping import Stop, stopping_at_once
+        if not args.dry_run:
+            devices.use_compilation_cache()
+            devices.set_up(config.train)
+            read_ahead.begin(config)  # before the rest is imported, too
+
+        from cnnjax import parts, training_run
+        from cnnjax.ensemble.configs import is_ensemble, member_configs
+        from cnnjax.ensemble.cross_validation import is_divided, train_folds
+        from cnnjax.ensemble.ensemble_run import train_ensemble
 
     if args.dry_run:
         if not processes.is_first():
-            return 0
+            return ""
         configs = member_configs(config) if is_ensemble(config) else [config]
-        print(parts.describe(configs[0]))
+        described = parts.describe(configs[0])
         if is_ensemble(config):
-            print(f"\n{len(configs)} such networks at once, each a run of its own: WORKDIR/member0, ...")
-        return 0
+            described += f"\n\n{len(configs)} such networks at once, each a run of its own: WORKDIR/member0, ..."
+        return described
     several, divided = is_ensemble(config), is_divided(config)
     if several and divided:
         raise UsageError("config.data.folds and config.ensemble_* ask for different runs: give one of them")
     if (several or divided) and processes.several():
         raise UsageError("several networks at once train in one process, on all its devices: leave out --num_processes")
     train = train_ensemble if several else train_folds if divided else training_run.train_run
-    try:
-        with stopping_at_once():
-            told = train(config, args.workdir, accept_changes=args.accept_changes)
-        if processes.is_first():
-            print(told)
-    except Stop as stop:
-        if processes.is_first():
-            print(stop.told(), file=sys.stderr)
-        return stop.exit_code
-    return 0
+    return train(config, args.workdir, accept_changes=args.accept_changes)
