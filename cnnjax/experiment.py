@@ -48,7 +48,7 @@ from cnnjax.step import (
     with_key,
 )
 from cnnjax.tasks import balanced_weights, make_task, weigh_classes
-from cnnjax.train import Plan
+from cnnjax.train import Plan, blank_arguments
 from cnnjax.types import Array, Batch, Config, Dataset, Model, ModelState, Params, PyTree, Split, Stream, TrainState
 from cnnjax.workdir import DatasetInfo, dataset_info
 
@@ -164,7 +164,8 @@ def build_training(
     abstract = jax.tree.map(lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies), shapes, placed)
     step = make_stream_step(train_step, stream, mesh)
     everywhere = devices.replicated(mesh)
-    item = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=everywhere), stream.blank(1))
+    items, _ = blank_arguments(abstract, stream, 1)
+    item = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=everywhere), items)
     steps = config.train.steps_per_dispatch or _steps_per_dispatch(step, (abstract, stream.arrays, item), most)
 
     def program(first_step: int) -> Dispatch:
@@ -367,7 +368,7 @@ _STEPS_WORK = 10**10  # multiply-adds of a call of several steps on a CPU: half 
 _FEWEST_STEPS = 8  # with fewer in a call hardly anything is saved
 
 
-def _steps_per_dispatch(step: Callable[..., Any], arguments: Sequence[PyTree], log_every: int) -> int:
+def _steps_per_dispatch(train_step: Callable[..., Any], arguments: Sequence[PyTree], log_every: int) -> int:
     """Many steps in a call save the host's time, which is most of it where a network is small.
 
     On a CPU large networks take one, so that a signal, and the bar, need not wait for long; and so do those that call
@@ -376,7 +377,7 @@ def _steps_per_dispatch(step: Callable[..., Any], arguments: Sequence[PyTree], l
     """
     if jax.default_backend() != "cpu":
         return log_every
-    traced = trace(step, *arguments)  # as the call that is compiled later: jax traces it once for both
+    traced = trace(train_step, *arguments)  # as the call that is compiled later: jax traces it once for both
     if any(eqn.primitive is jax.lax.conv_general_dilated_p for step in traced.steps for eqn in step.eqns):
         return 1
     work = sum(macs(step) * step.times for step in traced.steps)

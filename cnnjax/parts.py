@@ -126,8 +126,9 @@ def describe(config: Config) -> str:
     parts = build(config)
     training, plan = parts.training, parts.training.plan
     steps = training.steps_per_dispatch
-    arguments = (training.abstract_state, training.stream.arrays, training.stream.blank(steps), steps)
-    memory = training.dispatch.lower(*arguments).compile().memory_analysis()
+    arguments = blank_arguments(training.abstract_state, training.stream, steps)
+    lowered = training.dispatch.lower(training.abstract_state, training.stream.arrays, *arguments)
+    memory = lowered.compile().memory_analysis()
     rows = [
         ("network", config.model.name),
         ("parameters", format_count(_size(training.abstract_state.params)[0])),

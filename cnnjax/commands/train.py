@@ -42,12 +42,11 @@ def run(args: argparse.Namespace) -> int:
 def _trained(args: argparse.Namespace) -> str:
     """Trains, or only describes the run; what is to be told of it."""
     from cnnjax.config import load_config
+    from cnnjax.stopping import held_back
 
     config = load_config(args.config, args.overrides)
     if not args.workdir and not args.dry_run:
         raise UsageError("no workdir given; add --workdir=runs/NAME, the folder that the run writes to")
-
-    from cnnjax.stopping import held_back
 
     with held_back():
         from cnnjax import devices, read_ahead
